@@ -1,0 +1,48 @@
+"""The command line: one file a command. Each parses, makes one call, prints, and sets the exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from faceprint.cli import bench, data, embed, evaluate, export, train, verify, zoo
+from faceprint.cli.output import err
+from faceprint.errors import UserError
+
+app = typer.Typer(
+    name="faceprint",
+    help="Train and evaluate face-recognition networks.\n\nStart with: faceprint train quickstart out=runs/quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.add_typer(data.app, name="data")
+app.command("export")(export.export)
+app.command("embed")(embed.embed)
+app.command("verify")(verify.verify)
+app.command("zoo")(zoo.zoo)
+app.add_typer(bench.app, name="bench")
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        from faceprint import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0 success, 2 a user's mistake (one line, no traceback), 1 failure."""
+    try:
+        app()
+    except UserError as error:
+        err.print(f"error: {error}", style="bold red", markup=False)
+        sys.exit(2)

@@ -1,0 +1,115 @@
+"""`faceprint embed`."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from faceprint.cli.output import JsonOption, err, progress_bar, write_json
+from faceprint.errors import UserError
+
+if TYPE_CHECKING:
+    from faceprint.inference.embedder import Embedder, Given
+
+InputOption = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+    typer.Option(
+        "--input",
+        metavar="KEY=VALUE",
+        help="What a foreign ONNX file takes: colour=rgb|bgr, mean=127.5, std=127.5, size=112x112 (the defaults).",
+    ),
+]
+AlignOption = Annotated[bool, typer.Option("--align", help="Images are photographs: find and crop the face in each.")]
+DetectorOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="FILE", help="YuNet face detector (ONNX) for --align. Default: fetched from the OpenCV Zoo."),
+]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Add the embedding of the mirror image, as published.")]
+
+
+def embed(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model folder or an ONNX file.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files, and folders of them.")],
+    output: Annotated[Path, typer.Option(metavar="FILE.npz", help="The file to write.")],
+    flip: FlipOption = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images the network computes at a time.")] = 64,
+    align: AlignOption = False,
+    detector_model: DetectorOption = None,
+    overrides: InputOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    json_target: JsonOption = None,
+) -> None:
+    """Write the embeddings of aligned faces: path (N,) and embedding float32 (N, D), each of length 1.
+
+    Folders are searched to any depth, in the order of names.
+
+    Example: faceprint embed runs/first crops --output crops.npz
+    """
+    import numpy as np
+
+    from faceprint.data.align_report import write_whole
+
+    _check_output(output)
+    paths = _find_images(images)
+    embedder = open_model(model, overrides, device)
+    faces = cropped(paths, embedder, detector_model) if align else iter(paths)
+    with progress_bar("embedding", "images") as progress:
+        embeddings = embedder.embed(
+            faces, flip=flip, batch_size=batch_size, progress=lambda done, _: progress(done, len(paths))
+        )
+    content = io.BytesIO()
+    np.savez(content, path=np.array([str(path) for path in paths]), embedding=embeddings)
+    write_whole(output, content.getvalue())
+    err.print(f"{len(paths):,} embeddings of {embedder.embedding_dim} dimensions in {output}", markup=False)
+    write_json({"output": str(output), "num_images": len(paths), "embedding_dim": embedder.embedding_dim}, json_target)
+
+
+def open_model(model: str, overrides: list[str] | None, device: str) -> Embedder:
+    """`faceprint.load` with the texts of `--input`."""
+    from faceprint.assignments import split_assignment
+    from faceprint.inference import load
+
+    return load(model, dict(map(split_assignment, overrides or [])), device)
+
+
+def cropped(paths: list[Path], embedder: Embedder, detector_model: str | None) -> Iterator[Given]:
+    """The faces of photographs in the network's size, one after the other."""
+    from faceprint.data.detection import YuNet
+    from faceprint.data.model_files import YUNET, find_model
+    from faceprint.inference.crop import crop_face
+
+    detector = YuNet(find_model(detector_model or YUNET.name))
+    return (crop_face(path, detector, embedder.input.size) for path in paths)
+
+
+def _check_output(output: Path) -> None:
+    """Before the work, not after it."""
+    if output.suffix.lower() != ".npz" or output.is_dir():
+        raise UserError(f"{output}: give the name of a file that ends in .npz")
+    folder = next(parent for parent in output.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{output}: {folder} is no folder that can be written to")
+
+
+def _find_images(given: list[Path]) -> list[Path]:
+    """The files given, and those below the folders given."""
+    from faceprint.data.images import IMAGE_SUFFIXES
+
+    paths: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            found = [Path(folder) / name for folder, _, names in os.walk(path) for name in names if name[0] != "."]
+            inside = sorted(file for file in found if file.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise UserError(f"{path}: no images in it or below; they end in {', '.join(IMAGE_SUFFIXES)}")
+            paths.extend(inside)
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise UserError(f"{path}: no such file or folder")
+    return paths

@@ -1,0 +1,127 @@
+"""`faceprint train`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, Optional
+
+import typer
+
+from faceprint.cli.output import JsonOption, err, print_table, write_json
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A bundled recipe (`faceprint zoo` lists them) or a YAML file.")
+    ],
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045 - read by typer at run time
+        typer.Argument(metavar="key=value", help="Keys of the recipe with dotted names, such as optimizer.lr=0.05."),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Train a network by a recipe and write a run folder.
+
+    The run folder (out=DIR) holds config.yaml, metrics.jsonl, checkpoints/ and model/. Useful keys: out=DIR, steps=N,
+    epochs=N, seed=N, batch_size=N, device=cpu, resume=true (continue the run in out), dry_run=true (tuning mode: save
+    nothing).
+
+    Example: faceprint train quickstart out=runs/first steps=100
+    """
+    from faceprint.config import load_config
+    from faceprint.training.loop import TrainingFailedError
+    from faceprint.training.loop import train as train_run
+    from faceprint.training.run import open_run
+
+    config = load_config(recipe, overrides or [])
+    run = open_run(config)
+    err.print(describe(run), markup=False)
+    try:
+        with _bar(run) as report:
+            outcome = train_run(run, report)
+    except TrainingFailedError as error:
+        err.print(f"stopped: {error}", style="bold red", markup=False)
+        sys.exit(1)
+    result = summary(run, outcome)
+    shown = [
+        (key.replace("_", " "), str(value))
+        for key, value in result.items()
+        if value is not None and key != "evaluations"
+    ]
+    shown += [(f"{record['protocol']}: accuracy", f"{record['accuracy']:.4f}") for record in result["evaluations"]]
+    print_table("Training", ("", ""), shown, json_target=json_file)
+    for name, reason in list(outcome.unreadable.items())[:10]:
+        err.print(f"unreadable: {reason or name}", markup=False)
+    write_json(result, json_file)
+
+
+def describe(run: Any) -> str:
+    """Two lines before the first step: what is trained on what, with which derived numbers."""
+    config, plan = run.config, run.trainer.plan
+    parameters = sum(weight.numel() for weight in run.trainer.network.parameters())
+    where = "dry run: nothing is saved" if run.folder is None else f"run folder {run.folder}"
+    if run.step:
+        where += f", resumed at step {run.step}"
+    return (
+        f"{config.network.name} ({parameters / 1e6:.2f} M parameters), {config.margin.name}, {plan.num_images:,} images of"
+        f" {plan.num_classes:,} identities, {run.trainer.device}\n"
+        f"{plan.total_steps:,} steps of {plan.global_batch} images ({plan.epoch(plan.total_steps):.1f} epochs), learning rate"
+        f" {plan.base_lr:g}; {where}"
+    )
+
+
+def summary(run: Any, outcome: Any) -> dict[str, Any]:
+    """The result of the command, as it goes into JSON."""
+    return {
+        "run": None if run.folder is None else str(run.folder),
+        "model": None if run.folder is None else str(run.folder / "model"),
+        "steps": run.step,
+        "seconds": round(outcome.seconds, 1),
+        "loss": outcome.train_record.get("loss"),
+        "samples_per_second": outcome.train_record.get("samples_per_second"),
+        "data_wait_fraction": outcome.train_record.get("data_wait_fraction"),
+        "unreadable_images": len(outcome.unreadable),
+        "best_accuracy": run.best,
+        "evaluations": outcome.evaluation_records,
+    }
+
+
+class _bar:
+    """A progress bar on standard error that shows the figures of the last record; a line for each evaluation."""
+
+    def __init__(self, run: Any) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=err)
+        self._task = self._progress.add_task("starting", total=run.trainer.plan.total_steps, completed=run.step)
+
+    def __enter__(self) -> Any:
+        self._progress.start()
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _show(self, record: dict[str, Any]) -> None:
+        if record["kind"] == "evaluation":
+            err.print(f"step {record['step']}: {record['protocol']} accuracy {record['accuracy']:.4f}", markup=False)
+            return
+        text = (
+            f"loss {record['loss']:.3f}  {record['samples_per_second']:.0f} images/s"
+            f"  data wait {record['data_wait_fraction']:.0%}"
+        )
+        self._progress.update(self._task, completed=record["step"], description=text)

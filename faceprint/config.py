@@ -1,0 +1,327 @@
+"""The configuration of a run: typed, frozen, every key read, an unknown key an error.
+
+A recipe is a YAML file with these keys; `key=value` arguments with dotted names override it. Numbers derived from them
+(steps per epoch, scaled learning rate) live in `faceprint.training.setup`, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from faceprint.assignments import override, parse_yaml, split_assignment
+from faceprint.errors import UserError
+from faceprint.registry import unknown
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Network(Section):
+    name: str = "mbf"
+    """A name of `list_models()`."""
+    embedding_dim: PositiveInt | None = None
+    """Dimensions of the embedding; null: the network's own default."""
+    image_size: tuple[PositiveInt, PositiveInt] = (112, 112)
+    """Height and width of the aligned faces, in pixels."""
+    options: dict[str, Any] = {}
+    """Further arguments of the network's builder, such as `output: FC`."""
+
+
+class Input(Section):
+    colour: Literal["rgb", "bgr"] = "rgb"
+    mean: float = 127.5
+    """Subtracted from 0..255 pixels."""
+    std: Positive = 127.5
+    """Divides what is left."""
+
+
+class MarginConfig(Section):
+    name: str = "cosface"
+    options: dict[str, Any] = {}
+    """Arguments of the margin, such as `scale: 64.0` and `margin: 0.4`."""
+
+
+class Exclude(Section):
+    pairs: Path
+    """A verification list in LFW `pairs.txt` layout; everybody named in it is left out of training."""
+    folds: list[PositiveInt] | None = None
+    """Only people of these folds (1-based); null: of all folds."""
+
+
+class FolderData(Section):
+    source: Literal["folder"]
+    path: Path
+    """A folder with one folder an identity."""
+    min_images: PositiveInt = 1
+    """Identities with fewer images are left out."""
+    exclude: Exclude | None = None
+
+
+class ListData(Section):
+    source: Literal["list"]
+    path: Path
+    """An image list: `path label`, `path<TAB>label`, or CSV with a header `path,label`."""
+    root: Path | None = None
+    """What its paths are relative to; null: the list's own folder."""
+    min_images: PositiveInt = 1
+    exclude: Exclude | None = None
+
+
+class SyntheticData(Section):
+    source: Literal["synthetic"]
+    identities: PositiveInt = 200
+    images_per_identity: PositiveInt = 20
+    difficulty: Fraction = 0.5
+    first_identity: Count = 0
+    seed: Count = 0
+
+
+Data = Annotated[Union[FolderData, ListData, SyntheticData], Field(discriminator="source")]  # noqa: UP007
+
+
+_SOURCES: dict[str, type[Section]] = {"folder": FolderData, "list": ListData, "synthetic": SyntheticData}
+
+
+class Loader(Section):
+    workers: Count | None = None
+    """Processes that decode images; null: half of the cores, at most 8."""
+    max_unreadable: Fraction = 0.01
+    """Stop when more than this share of the images cannot be read; those that cannot are named and counted."""
+
+
+class Augment(Section):
+    flip: Fraction = 0.5
+    """Probability of a mirror image."""
+    shift: Fraction = 0.0
+    """Largest translation as a fraction of the image's side."""
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Scale drawn from 1 - zoom .. 1 + zoom."""
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest rotation, in degrees."""
+    brightness: Fraction = 0.0
+    """Largest change of brightness, as a fraction of the pixel range."""
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Contrast factor drawn from 1 - contrast .. 1 + contrast."""
+    saturation: Fraction = 0.0
+    """Saturation factor drawn from 1 - saturation .. 1 + saturation."""
+    grey: Fraction = 0.0
+    """Probability of a grey image."""
+    erase: Fraction = 0.0
+    """Probability that a random rectangle is covered."""
+
+
+class Optimizer(Section):
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: Positive = 0.1
+    """Learning rate for the reference batch; scaled in proportion to the actual global batch."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of SGD; AdamW takes it as its first beta."""
+    weight_decay: NonNegative = 5e-4
+    clip_norm: Positive | None = None
+    """Gradients of all weights together are scaled down to this length; null: they are not."""
+
+
+class Schedule(Section):
+    name: Literal["step", "polynomial", "cosine", "constant"] = "step"
+    unit: Literal["epoch", "step"] = "epoch"
+    """What `warmup` and `milestones` count; steps are steps of the reference batch."""
+    warmup: NonNegative = 0.0
+    """Length of the linear rise from 0."""
+    milestones: list[Positive] = []
+    """Of `step`: where the learning rate is multiplied by `factor`."""
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    power: Positive = 2.0
+    """Of `polynomial`: the exponent; 1 is a straight line."""
+    final: Fraction = 0.0
+    """Of `polynomial` and `cosine`: the learning rate at the end as a fraction of the first."""
+
+
+class Evaluation(Section):
+    protocols: list[dict[str, Any]] = []
+    """Each `{protocol: NAME, ...}` with that protocol's options, as `faceprint eval` takes them."""
+    every: Count = 2000
+    """Evaluate every this many steps, and at the end; 0: at the end only."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights end in `model/`: those with the best accuracy of the first protocol, or the last."""
+
+
+class Checkpoint(Section):
+    every: Count = 1000
+    """Steps between checkpoints; 0: at the end only."""
+    keep: PositiveInt = 2
+    """How many of them stay."""
+
+
+class Log(Section):
+    every: PositiveInt = 20
+    """Steps between lines of `metrics.jsonl`."""
+    loggers: list[Literal["tensorboard"]] = []
+    """Where the same figures go besides."""
+
+
+class Config(Section):
+    """One run. The defaults are those of a small network on generated identities."""
+
+    recipe: str = ""
+    """Name of the recipe, for the record."""
+    description: str = ""
+    out: Path | None = None
+    """The run folder; null: `runs/` and the recipe's name."""
+    seed: Count = 0
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
+    """Compile the network by `torch.compile`: slower to start, faster afterwards."""
+    channels_last: bool = True
+    network: Network = Network()
+    input: Input = Input()
+    margin: MarginConfig = MarginConfig()
+    data: Data
+    loader: Loader = Loader()
+    augment: Augment = Augment()
+    batch_size: PositiveInt = 128
+    """Images in one pass of the network."""
+    accumulate: PositiveInt = 1
+    """Passes whose gradients make one step; the global batch is batch_size x accumulate."""
+    reference_batch: PositiveInt | None = None
+    """The global batch that learning rate and schedule are stated for; null: the actual one."""
+    epochs: Positive | None = None
+    steps: PositiveInt | None = None
+    """Length of the training: exactly one of `epochs` and `steps`."""
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    evaluation: Evaluation = Evaluation()
+    checkpoint: Checkpoint = Checkpoint()
+    log: Log = Log()
+    licence: str = "not stated"
+    """Of the trained weights, written into the model file."""
+    dry_run: bool = False
+    """Tuning mode: train and report, save nothing."""
+    resume: bool = False
+    """Continue the run in `out` from its last checkpoint."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Config:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(f"give exactly one of epochs and steps, got epochs={self.epochs}, steps={self.steps}")
+        return self
+
+
+def list_recipes() -> list[str]:
+    """Names of the bundled recipes."""
+    folder = resources.files("faceprint") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_recipe(recipe: str) -> dict[str, Any]:
+    """The mapping of a bundled recipe by its name, or of a YAML file by its path."""
+    path = Path(recipe)
+    if recipe in list_recipes():
+        text = (resources.files("faceprint") / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8")
+    elif path.suffix in (".yaml", ".yml"):
+        text = _read_text(path)
+    else:
+        raise unknown("recipe (and not a .yaml file)", recipe, list_recipes())
+    values = parse_yaml(text, name=recipe)
+    if not isinstance(values, dict):
+        raise UserError(f"{recipe}: a recipe is a mapping of keys to values, got {type(values).__name__}")
+    return {"recipe": path.stem, **values}
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a recipe ({error})") from error
+
+
+def load_config(recipe: str, assignments: Sequence[str] = ()) -> Config:
+    """The configuration of `faceprint train RECIPE key=value …`. Raises `UserError` naming the key at fault.
+
+    An assignment that chooses another data source, network or margin drops what the recipe said of the old one;
+    `steps` and `epochs` replace each other.
+    """
+    values = read_recipe(recipe)
+    for key, text in map(split_assignment, assignments):
+        values = _drop_superseded(values, key, parse_yaml(text, name=key))
+    return validate(override(values, assignments))
+
+
+def _drop_superseded(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    if key in ("steps", "epochs"):
+        return {name: old for name, old in values.items() if name not in ("steps", "epochs")}
+    section, _, field = key.partition(".")
+    old = values.get(section)
+    if (
+        key not in ("data.source", "network.name", "margin.name")
+        or not isinstance(old, dict)
+        or old.get(field) == value
+    ):
+        return values
+    kept = {} if section == "data" else {name: old[name] for name in old if name != "options"}
+    return {**values, section: kept}
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """Plain values -> `Config`; every mistake is named, with what is allowed there."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = [_describe(item, values) for item in error.errors(include_url=False)]
+        raise UserError("; ".join(problems)) from error
+
+
+def _describe(item: Any, values: Mapping[str, Any]) -> str:
+    # The discriminator of a union (data.folder.path) is not part of the name a user types.
+    location = [str(part) for part in item["loc"] if str(part) not in _SOURCES]
+    key = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        allowed = sorted(_section(location[:-1], values).model_fields)
+        return str(unknown("key", key, [".".join([*location[:-1], name]) for name in allowed]))
+    if item["type"] == "missing":
+        return f"key {key!r} is missing"
+    if item["type"] == "literal_error":
+        allowed = [str(value) for value in _literals(location, values)]
+        return str(unknown(f"value of {key}:", item["input"], allowed))
+    if item["type"].startswith("union_tag"):
+        return str(unknown(f"value of {key}.source:", values["data"].get("source"), list(_SOURCES)))
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key}: {message} (got {item['input']!r})" if key else message
+
+
+def _section(location: Sequence[str], values: Mapping[str, Any]) -> type[Section]:
+    section: type[Section] = Config
+    for part in location:
+        if section is Config and part == "data":
+            section = _SOURCES[values["data"]["source"]]
+            continue
+        annotation: Any = section.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(option for option in options if isinstance(option, type) and issubclass(option, Section))
+    return section
+
+
+def _literals(location: Sequence[str], values: Mapping[str, Any]) -> list[Any]:
+    names = [part for part in location if not part.isdigit()]
+    annotation: Any = _section(names[:-1], values).model_fields[names[-1]].annotation
+    while not isinstance(annotation.__args__[0], str):
+        annotation = annotation.__args__[0]
+    return list(annotation.__args__)
+
+
+def dump(config: Config) -> str:
+    """The resolved configuration as YAML that `load_config` reads back to an equal `Config`."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,39 @@
+"""Image folders: one folder an identity, images inside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from faceprint.data.files import FileSource, make_file_source
+from faceprint.data.images import IMAGE_SUFFIXES
+from faceprint.errors import UserError
+
+
+def image_folder(path: str | os.PathLike[str]) -> FileSource:
+    """The images of `path/IDENTITY/**`, sorted by name; the first folder level is the identity.
+
+    Files that are no images by their suffix, hidden ones, and images directly in `path` are passed over. Raises
+    `UserError` for a missing folder and for one without images.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; an image folder holds one folder an identity")
+    identities: list[str] = []
+    paths: list[str] = []
+    for identity in sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."):
+        found = sorted(_images_below(root / identity))
+        paths.extend(os.path.join(identity, name) for name in found)
+        identities.extend([identity] * len(found))
+    if not paths:
+        raise UserError(f"{root}: no images; expected {root}/IDENTITY/IMAGE with {', '.join(IMAGE_SUFFIXES)}")
+    return make_file_source(root, paths, identities)
+
+
+def _images_below(folder: Path) -> list[str]:
+    return [
+        os.path.relpath(os.path.join(parent, name), folder)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."
+    ]

@@ -1,0 +1,85 @@
+"""Encoded images from outside: read, checked and decoded to uint8 RGB in one place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from faceprint.errors import UserError
+
+Image = NDArray[np.uint8]
+"""An image: uint8, (height, width, 3), RGB."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+MAX_PIXELS = 64 * 1024 * 1024
+"""Larger images are refused before they are decoded: a small hostile file can ask for gigabytes."""
+
+
+class ImageError(UserError):
+    """A file that cannot be read as an image; the message names it and says why."""
+
+
+def read_image(path: str | os.PathLike[str]) -> Image:
+    """Read one image file as uint8 (H, W, 3) RGB. Raises `ImageError`."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return decode_image(data, name=str(path))
+
+
+def decode_image(data: bytes, *, name: str) -> Image:
+    """Decode an encoded image to uint8 (H, W, 3) RGB.
+
+    Grey images are repeated over three channels, alpha is dropped, EXIF rotation is applied. A truncated JPEG
+    or PNG is an error: OpenCV would fill the missing part with grey and say nothing. `name` stands in messages.
+    Raises `ImageError`.
+    """
+    if not data:
+        raise ImageError(f"{name}: the file is empty")
+    if _is_truncated(data):
+        raise ImageError(f"{name}: the image is truncated (its end marker is missing)")
+    size = _declared_size(data)
+    if size and size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(f"{name}: {size[0]}x{size[1]} pixels; at most {MAX_PIXELS:,} are read")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise ImageError(f"{name}: not an image that OpenCV can decode ({error.err})") from error
+    if image is None:
+        raise ImageError(f"{name}: not an image that OpenCV can decode")
+    return image.astype(np.uint8, copy=False)
+
+
+def _is_truncated(data: bytes) -> bool:
+    if data[:2] == b"\xff\xd8":  # JPEG: the end marker follows the last scan; thumbnails have earlier ones
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return data.rfind(b"IEND") < 0
+    return False
+
+
+def _declared_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) as the header of a PNG, JPEG or BMP states them; None where it does not say."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if data[:2] == b"BM" and len(data) >= 26:
+        width, height = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (18, 22))
+        return abs(width), abs(height)
+    if data[:2] == b"\xff\xd8":
+        return _jpeg_size(data)
+    return None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start-of-frame segment
+            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None

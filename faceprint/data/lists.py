@@ -1,0 +1,67 @@
+"""Image lists: one line an image, with its identity."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from faceprint.data.files import FileSource, make_file_source
+from faceprint.errors import UserError
+
+MISSING_SHOWN = 20
+
+
+def image_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> FileSource:
+    """The images of a list file: `path label`, `path<TAB>label`, or CSV with a header that has `path` and `label`.
+
+    Labels are identity names or numbers, taken as text; paths are relative to `root` (the list's folder where None),
+    and may hold spaces where tabs or CSV are used. Raises `UserError` for a malformed line (with its number) and for
+    listed images that are absent (all counted, the first named).
+    """
+    file = Path(path)
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read as an image list ({error})") from error
+    rows = _csv_rows(file, lines) if _is_csv(lines) else _plain_rows(file, lines)
+    if not rows:
+        raise UserError(f"{file}: the list is empty")
+    folder = file.parent if root is None else Path(root)
+    missing = [name for name, _ in rows if not (folder / name).is_file()]
+    if missing:
+        shown = ", ".join(missing[:MISSING_SHOWN]) + (", …" if len(missing) > MISSING_SHOWN else "")
+        raise UserError(f"{file}: {len(missing)} of {len(rows)} listed images are not in {folder}: {shown}")
+    return make_file_source(folder, [name for name, _ in rows], [label for _, label in rows])
+
+
+def _is_csv(lines: list[str]) -> bool:
+    header = [cell.strip().lower() for cell in lines[0].split(",")] if lines else []
+    return "path" in header and "label" in header
+
+
+def _csv_rows(file: Path, lines: list[str]) -> list[tuple[str, str]]:
+    reader = csv.DictReader(lines, skipinitialspace=True)
+    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
+    rows: list[tuple[str, str]] = []
+    for row in reader:
+        image, label = row["path"], row["label"]
+        if not image or not label:
+            raise UserError(f"{file}:{reader.line_num}: a row needs a path and a label")
+        rows.append((image.strip(), label.strip()))
+    return rows
+
+
+def _plain_rows(file: Path, lines: list[str]) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        fields = line.strip().split("\t") if "\t" in line else line.split()
+        if len(fields) != 2:
+            raise UserError(
+                f"{file}:{number}: expected `path label` or `path<TAB>label`, got {line[:80]!r};"
+                " paths with spaces need tabs or CSV"
+            )
+        rows.append((fields[0], fields[1]))
+    return rows

@@ -1,0 +1,254 @@
+"""Verification sets: pairs of images, each marked as one person or two, in folds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator
+
+from faceprint.data.bin import read_bin
+from faceprint.data.images import IMAGE_SUFFIXES, Image, decode_image, read_image
+from faceprint.data.pair_lists import NUM_FOLDS, read_pair_list
+from faceprint.data.synthetic import SyntheticFaces
+from faceprint.errors import UserError
+from faceprint.evaluation.metrics import contiguous_folds
+
+Key = TypeVar("Key", bound=Hashable)
+Ints = NDArray[np.int64]
+
+NAMES_SHOWN = 20
+
+
+def _split(separator: str) -> BeforeValidator:
+    return BeforeValidator(lambda value: value.split(separator) if isinstance(value, str) else value)
+
+
+Folds = Annotated[
+    Sequence[int], BeforeValidator(lambda value: [value] if isinstance(value, int) else value), _split(",")
+]
+"""Numbers of folds; as an option also "1,2" or a single number."""
+Size = Annotated[tuple[int, int], _split("x")]
+"""Height and width in pixels; as an option also "112x96"."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairSet:
+    """P pairs of N distinct images. An image stands once in `names`, however many pairs it is in.
+
+    `read(i)` gives image i as uint8 (H, W, 3) RGB, or raises `ImageError`; `names[i]` stands in messages.
+    `first` and `second` (P,) are image numbers, `same` (P,) is true where both show one person, and `fold` (P,)
+    names each pair's fold. With `resize_short`, images of another width than the network's are to be resized,
+    the shorter side to that width, as the published rule for `.bin` has it; without, they are an error.
+    """
+
+    protocol: str
+    names: Sequence[str]
+    read: Callable[[int], Image]
+    first: Ints
+    second: Ints
+    same: NDArray[np.bool_]
+    fold: Ints
+    resize_short: bool = False
+
+
+class MissingImagesError(UserError):
+    """Images that a list of pairs names and the folder has not; `missing` holds all their names."""
+
+    def __init__(self, images_dir: Path, missing: list[str], num_named: int) -> None:
+        self.missing = missing
+        shown = ", ".join(missing[:NAMES_SHOWN])
+        more = f" and {len(missing) - NAMES_SHOWN:,} more" if len(missing) > NAMES_SHOWN else ""
+        super().__init__(
+            f"{images_dir} lacks {len(missing):,} of the {num_named:,} images that the pairs name"
+            f" (looked for {' '.join(IMAGE_SUFFIXES)}): {shown}{more}"
+        )
+
+
+def file_pairs(
+    images: str | os.PathLike[str],
+    pairs: str | os.PathLike[str],
+    folds: Folds | None = None,
+) -> PairSet:
+    """The pairs that the file `pairs` lists (LFW layout or CSV: `read_pair_list`) of images below the folder `images`.
+
+    An image is found under its listed name, or under that name with another extension of `IMAGE_SUFFIXES`.
+    `folds` keeps only the folds of these numbers, and only their images need be there. Raises `UserError` that
+    names file and line, and `MissingImagesError`.
+    """
+    folder = Path(images)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder of aligned images")
+    listed = read_pair_list(pairs)
+    keep = _kept(np.array([pair.fold for pair in listed], np.int64), folds, pairs)
+    listed = [pair for pair, kept in zip(listed, keep.tolist(), strict=True) if kept]
+    names, numbers = _number(name for pair in listed for name in (pair.first, pair.second))
+    found = [_find(folder, name) for name in names]
+    paths = [path for path in found if path is not None]
+    if len(paths) < len(names):
+        missing = [name for name, path in zip(names, found, strict=True) if path is None]
+        raise MissingImagesError(folder, missing, len(names))
+    return PairSet(
+        protocol="pairs",
+        names=paths,
+        read=lambda i: read_image(paths[i]),
+        first=numbers[0::2],
+        second=numbers[1::2],
+        same=np.array([pair.same for pair in listed], np.bool_),
+        fold=np.array([pair.fold for pair in listed], np.int64),
+    )
+
+
+def bin_pairs(path: str | os.PathLike[str], folds: Folds | None = None) -> PairSet:
+    """The pairs of a `.bin` verification set in ten contiguous folds, numbered from 1 (fewer pairs: one each).
+
+    Images of another width than the network's are resized (`PairSet.resize_short`). `folds` keeps only the
+    folds of these numbers. Raises `UserError` as `read_bin` does; images are decoded when they are read.
+    """
+    encoded, same = read_bin(path)
+    fold = contiguous_folds(len(same), min(NUM_FOLDS, len(same)))
+    keep = _kept(fold, folds, path)
+    positions = np.flatnonzero(np.repeat(keep, 2))
+    distinct, numbers = _number(encoded[position] for position in positions.tolist())
+    first_use = positions[np.unique(numbers, return_index=True)[1]]
+    names = [f"{path}: image {position}" for position in first_use.tolist()]
+    return PairSet(
+        protocol="bin",
+        names=names,
+        read=lambda i: decode_image(distinct[i], name=names[i]),
+        first=numbers[0::2],
+        second=numbers[1::2],
+        same=same[keep],
+        fold=fold[keep],
+        resize_short=True,
+    )
+
+
+def synthetic_pairs(
+    num_identities: int = 200,
+    images_per_identity: int = 6,
+    num_pairs: int = 2000,
+    *,
+    seed: int = 0,
+    difficulty: float = 0.5,
+    first_identity: int = 0,
+    size: Size = (112, 112),
+) -> PairSet:
+    """Pairs of generated people, no pair twice: half same, half different (an odd one is same).
+
+    Up to ten folds, numbered from 1, share no person. `seed` draws the pairs as well as the people; the other
+    arguments are those of `SyntheticFaces`. Raises `UserError` where there are not that many pairs.
+    """
+    if num_identities < 2 or images_per_identity < 2 or num_pairs < 2:
+        raise UserError(
+            "pairs need at least 2 identities, 2 images_per_identity and 2 num_pairs; got"
+            f" {num_identities}, {images_per_identity} and {num_pairs}"
+        )
+    faces = SyntheticFaces(
+        num_identities,
+        images_per_identity,
+        size=size,
+        difficulty=difficulty,
+        seed=seed,
+        first_identity=first_identity,
+    )
+    drawn, same, fold = _draw_folds(np.random.default_rng(seed), num_identities, images_per_identity, num_pairs)
+    images, numbers = np.unique(drawn, return_inverse=True)
+    numbers = numbers.reshape(-1, 2)
+    return PairSet(
+        protocol="synthetic",
+        names=[faces.name(image) for image in images.tolist()],
+        read=lambda i: faces[int(images[i])][0],
+        first=numbers[:, 0],
+        second=numbers[:, 1],
+        same=same,
+        fold=fold,
+    )
+
+
+def _number(keys: Iterable[Key]) -> tuple[list[Key], Ints]:
+    """The distinct keys in order of first use, and the number of each key given."""
+    numbers: dict[Key, int] = {}
+    given = [numbers.setdefault(key, len(numbers)) for key in keys]
+    return list(numbers), np.array(given, np.int64)
+
+
+def _kept(fold: Ints, folds: Sequence[int] | None, path: str | os.PathLike[str]) -> NDArray[np.bool_]:
+    """True for the pairs (P,) whose fold is one of `folds`."""
+    if folds is None:
+        return np.ones(len(fold), np.bool_)
+    present = np.unique(fold).tolist()
+    absent = [number for number in folds if number not in present]
+    if absent or not folds:
+        raise UserError(
+            f"{path}: it has no fold {', '.join(map(str, absent)) or '(none given)'}; its folds are"
+            f" {', '.join(map(str, present[:NAMES_SHOWN]))}"
+        )
+    return np.isin(fold, folds)
+
+
+def _find(folder: Path, name: str) -> str | None:
+    """The file below `folder` that holds image `name`."""
+    stem, suffix = os.path.splitext(name)
+    has_suffix = suffix.lower() in IMAGE_SUFFIXES
+    stem = stem if has_suffix else name
+    for candidate in [name] * has_suffix + [stem + other for other in IMAGE_SUFFIXES]:
+        if os.path.isfile(folder / candidate):
+            return str(folder / candidate)
+    return None
+
+
+def _draw_folds(
+    random: np.random.Generator, num_people: int, per_person: int, num_pairs: int
+) -> tuple[Ints, NDArray[np.bool_], Ints]:
+    """Image numbers (P, 2), same (P,) and fold (P,): in each fold the same pairs, then the different ones."""
+    num_folds = min(NUM_FOLDS, num_people // 2, num_pairs // 2)
+    people = np.array_split(np.arange(num_people, dtype=np.int64), num_folds)
+    counts = [_block_sizes(number, num_folds) for number in (num_pairs - num_pairs // 2, num_pairs // 2)]
+    blocks: list[Ints] = []
+    for group, num_same, num_different in zip(people, *counts, strict=True):
+        blocks.append(_draw_same(random, group, per_person, num_same))
+        blocks.append(_draw_different(random, group, per_person, num_different))
+    sizes = [len(block) for block in blocks]
+    same = np.repeat(np.tile([True, False], num_folds), sizes)
+    fold = np.repeat(np.repeat(np.arange(1, num_folds + 1), 2), sizes)
+    return np.concatenate(blocks), same, fold
+
+
+def _block_sizes(count: int, num_blocks: int) -> list[int]:
+    return np.bincount(contiguous_folds(count, num_blocks), minlength=num_blocks + 1)[1:].tolist()
+
+
+def _draw_same(random: np.random.Generator, people: Ints, per_person: int, count: int) -> Ints:
+    """`count` distinct pairs (count, 2) of image numbers, both of one of `people`."""
+    each = per_person * (per_person - 1) // 2
+    person, pair = np.divmod(_choose(random, len(people) * each, count, "one person"), each)
+    return people[person, None] * per_person + _unordered(pair)
+
+
+def _draw_different(random: np.random.Generator, people: Ints, per_person: int, count: int) -> Ints:
+    """`count` distinct pairs (count, 2) of image numbers of two of `people`."""
+    couples = len(people) * (len(people) - 1) // 2
+    couple, images = np.divmod(_choose(random, couples * per_person**2, count, "two people"), per_person**2)
+    return people[_unordered(couple)] * per_person + np.stack(np.divmod(images, per_person), axis=1)
+
+
+def _choose(random: np.random.Generator, available: int, count: int, kind: str) -> Ints:
+    if count > available:
+        raise UserError(
+            f"a fold has only {available} pairs of {kind}, {count} are wanted; lower num_pairs, or raise"
+            " num_identities or images_per_identity"
+        )
+    return random.choice(available, count, replace=False)
+
+
+def _unordered(index: Ints) -> Ints:
+    """Pair number k = q (q - 1) / 2 + p -> (p, q), (K, 2), p < q: (0, 1), (0, 2), (1, 2), (0, 3) ..."""
+    q = ((1 + np.sqrt(1 + 8 * index.astype(np.float64))) / 2).astype(np.int64)
+    q -= q * (q - 1) // 2 > index  # where the root was rounded up
+    return np.stack([index - q * (q - 1) // 2, q], axis=1)

@@ -1,0 +1,133 @@
+"""Results as people read them: rows of a table, and a picture of ROC and scores."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from faceprint.data.align_report import write_whole
+from faceprint.errors import UserError
+from faceprint.evaluation import metrics
+from faceprint.evaluation.protocols import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SAME_COLOUR, DIFFERENT_COLOUR, INK = "#0072B2", "#D55E00", "#333333"
+"""Blue and vermilion of Okabe and Ito's palette: told apart with any kind of colour vision, and in grey."""
+
+
+def table_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, value) of a result of `summarize` or `evaluate`, for people: percentages, and counts behind the rates."""
+    std = result["accuracy_std"]
+    rows = [
+        ("accuracy", _percent(result["accuracy"]) + (f" ± {100 * std:.2f}" if std is not None else "")),
+        ("", result["accuracy_rule"]),
+        ("threshold", f"{result['threshold']:.4f}"),
+        ("pairs", f"{result['num_same']:,} same + {result['num_different']:,} different"),
+        ("images", f"{result['num_images']:,}"),
+    ]
+    for far, tar in result["tar_at_far"].items():
+        rows.append((f"TAR@FAR={far}", f"{_percent(tar)}  ({_accepts(result['false_accepts'][far])})"))
+    rows += [("EER", _percent(result["eer"])), ("AUC", f"{result['auc']:.5f}")]
+    if "flip" in result:
+        rows.append(("flip", "embeddings of image and mirror image summed" if result["flip"] else "no"))
+        rows.append(("images per second", f"{result['images_per_second']:,.0f}"))
+    return rows
+
+
+def plot_evaluation(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
+    """Write a PNG of two panels: the ROC over a logarithmic FAR, and histograms of the scores with the threshold.
+
+    Raises `UserError` where matplotlib is not installed or `path` cannot be written; the file appears whole or not.
+    """
+    check_plotting()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.6), layout="constrained", dpi=150)
+    roc_axes, score_axes = figure.subplots(1, 2)
+    _plot_roc(roc_axes, evaluation)
+    _plot_scores(score_axes, evaluation)
+    for axes in (roc_axes, score_axes):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(colors=INK)
+    figure.suptitle(_title(evaluation.result), x=0.01, ha="left", fontsize=12, color=INK)
+    png = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(png)
+    write_whole(Path(path), png.getvalue())
+
+
+def check_plotting() -> None:
+    """Raise `UserError`, saying how to install it, where matplotlib is missing."""
+    try:
+        import matplotlib  # noqa: F401 # pyright: ignore[reportUnusedImport]
+    except ImportError as error:
+        raise UserError("a plot needs matplotlib: pip install 'faceprint[plot]'") from error
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def _accepts(count: int) -> str:
+    return f"{count:,} false accept{'' if count == 1 else 's'}"
+
+
+def _title(result: Mapping[str, Any]) -> str:
+    accuracy = table_rows(result)[0][1]
+    what = f"{result['protocol']}, {result['num_pairs']:,} pairs: accuracy {accuracy}"
+    return f"{result['model']}, {what}" if "model" in result else what
+
+
+def _plot_roc(axes: Axes, evaluation: Evaluation) -> None:
+    result, curve = evaluation.result, metrics.roc(evaluation.scores, evaluation.same)
+    # FAR 0 has no place on a logarithmic axis: what is reached without a false accept is drawn left of the lowest
+    # FAR that so many pairs can show.
+    left = 0.2 / result["num_different"]
+    start = np.flatnonzero(curve.far == 0)[-1]
+    axes.step(np.maximum(curve.far, left)[start:], curve.tar[start:], where="post", color=SAME_COLOUR, linewidth=2)
+    lowest = max(0.0, np.floor(10 * curve.tar[start] - 0.5) / 10)
+    for far, tar in result["tar_at_far"].items():
+        axes.plot(float(far), tar, "o", color=SAME_COLOUR, markersize=6, clip_on=False, zorder=3)
+        # The curve rises: there is room below on the right and above on the left.
+        below = tar > (1 + lowest) / 2
+        axes.annotate(
+            f"{_percent(tar)}\n{_accepts(result['false_accepts'][far])}",
+            (float(far), tar),
+            (5, -8) if below else (-5, 8),
+            textcoords="offset points",
+            ha="left" if below else "right",
+            va="top" if below else "bottom",
+            fontsize=8,
+            color=INK,
+        )
+    axes.set(xscale="log", xlim=(left, 1), ylim=(lowest, 1 + 0.01 * (1 - lowest)))
+    axes.set_xlabel("FAR: fraction of different pairs accepted", color=INK)
+    axes.set_ylabel("TAR: fraction of same pairs accepted", color=INK)
+    title = f"ROC: EER {_percent(result['eer'])}, AUC {result['auc']:.5f}"
+    axes.set_title(title, loc="left", fontsize=10, color=INK)
+    axes.grid(visible=True, which="major", color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _plot_scores(axes: Axes, evaluation: Evaluation) -> None:
+    result, scores, same = evaluation.result, evaluation.scores, evaluation.same
+    bins = np.histogram_bin_edges(scores, bins=60).tolist()
+    for label, chosen, colour in (("different", ~same, DIFFERENT_COLOUR), ("same", same, SAME_COLOUR)):
+        values = scores[chosen]
+        axes.hist(values, bins, density=True, color=colour, alpha=0.35, label=f"{label}: {len(values):,}")
+        axes.hist(values, bins, density=True, color=colour, linewidth=1.5, histtype="step")
+    threshold = result["threshold"]
+    axes.axvline(threshold, color=INK, linestyle="--", linewidth=1.2, label=f"threshold {threshold:.3f}")
+    axes.set_xlabel("score: cosine of the two embeddings", color=INK)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_title("Scores", loc="left", fontsize=10, color=INK)
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.98), "ncols": 3}
+    axes.legend(**place, frameon=False, fontsize=8, labelcolor=INK, handlelength=1.5, columnspacing=1.2)

@@ -1,0 +1,43 @@
+"""`metrics.jsonl`: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from faceprint.errors import UserError
+
+
+class MetricsFile:
+    """Appends records to `metrics.jsonl` of a run folder, each line complete as soon as it is written."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._file = (run_folder / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(record) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(run_folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of a run, oldest first. A last line that was cut off by a kill is left out."""
+    path = run_folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            if number < len(lines):
+                raise UserError(f"{path}:{number}: not a JSON object") from error
+
+
+def forget_after(run_folder: Path, step: int) -> None:
+    """Drop the records after `step`: a resumed run writes them again."""
+    kept = [record for record in read_metrics(run_folder) if record["step"] <= step]
+    temporary = run_folder / "metrics.jsonl.part"
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+    temporary.replace(run_folder / "metrics.jsonl")

@@ -1,0 +1,138 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from faceprint.classifier import BatchStatistics
+from faceprint.data.loader import Batch
+from faceprint.training.measure import Stopwatch
+from faceprint.training.optim import set_learning_rate
+from faceprint.training.run import Run
+from faceprint.training.setup import Trainer, build_loader
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class TrainingFailedError(RuntimeError):
+    """The training cannot go on; the message says at which step, and what to try."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended: the last record of each kind, and the images that could not be read, with reasons."""
+
+    seconds: float
+    train_record: dict[str, Any]
+    evaluation_records: list[dict[str, Any]]
+    unreadable: dict[str, str]
+
+
+def train(run: Run, report: Report) -> Outcome:
+    """Train from `run.step` to the plan's last step. `report` gets every record as it is logged.
+
+    Raises `TrainingFailedError` when the loss stops being finite; checkpoints written before that stay.
+    """
+    config, trainer = run.config, run.trainer
+    began, watch = time.perf_counter(), Stopwatch()
+    train_record: dict[str, Any] = {}
+    evaluation_records: list[dict[str, Any]] = []
+    loader = build_loader(config, trainer, run.step)
+    batches = iter(loader)
+    total = trainer.plan.total_steps
+    trainer.network.train()
+    while run.step < total:
+        lr = trainer.plan.base_lr * trainer.schedule(run.step)
+        set_learning_rate(trainer.optimizer, lr)
+        for part in range(config.accumulate):
+            batch = _next(batches, watch)
+            images = prepare(batch, trainer, _generator(config.seed, run.step * config.accumulate + part))
+            loss, statistics = add_gradients(trainer, images, batch.labels.to(trainer.device), config.accumulate)
+            run.means.add(run.step + 1, loss, statistics)
+            watch.images += len(images)
+        update_weights(trainer, config.optimizer.clip_norm)
+        run.step += 1
+
+        last = run.step == total
+        log, evaluate, save = (
+            last or (every > 0 and run.step % every == 0)
+            for every in (config.log.every, config.evaluation.every, config.checkpoint.every)
+        )
+        if log or evaluate or save:
+            _check_finite(run, lr)
+        if log:
+            figures = {"learning_rate": lr, **run.means.take(), **watch.take()}
+            train_record = run.log({"kind": "train", **run.position, **figures})
+            report(train_record)
+        paused = time.perf_counter()
+        if evaluate:
+            evaluation_records = [run.log(record) for record in run.evaluate()]
+            for record in evaluation_records:
+                report(record)
+        if save:
+            run.save_checkpoint()
+        watch.add_pause(paused)
+    run.finish()
+    return Outcome(time.perf_counter() - began, train_record, evaluation_records, loader.unreadable)
+
+
+def prepare(batch: Batch, trainer: Trainer, generator: Generator) -> Tensor:
+    """uint8 (B, H, W, 3) RGB -> network input (B, 3, H, W) on the device, augmented and normalised."""
+    pixels = batch.images.to(trainer.device, non_blocking=True).permute(0, 3, 1, 2).float()
+    images = trainer.augmentation(pixels, generator)
+    if trainer.spec.colour == "bgr":
+        images = images.flip(1)
+    return trainer.spec.normalize(images).contiguous(memory_format=trainer.memory_format)
+
+
+def _generator(seed: int, batch: int) -> Generator:
+    """Random numbers of one batch: a function of seed and position, so that a resumed run draws the same."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + batch) % 2**63)
+
+
+def _next(batches: Iterator[Batch], watch: Stopwatch) -> Batch:
+    since = time.perf_counter()
+    batch = next(batches)
+    watch.waited += time.perf_counter() - since
+    return batch
+
+
+def add_gradients(
+    trainer: Trainer, images: Tensor, labels: Tensor, accumulate: int = 1
+) -> tuple[Tensor, BatchStatistics]:
+    """One forward and backward pass; its gradients are divided by `accumulate` and added to those there are."""
+    with trainer.autocast():
+        embeddings = trainer.forward(images)
+    loss, statistics = trainer.classifier.measure(embeddings, labels)
+    trainer.scaler.scale(loss / accumulate).backward()
+    return loss, statistics
+
+
+def update_weights(trainer: Trainer, clip_norm: float | None = None) -> None:
+    """One optimiser step over the gradients there are, which are dropped afterwards."""
+    if clip_norm is not None:
+        trainer.scaler.unscale_(trainer.optimizer)
+        nn.utils.clip_grad_norm_(trainer.parameters(), clip_norm)
+    trainer.scaler.step(trainer.optimizer)
+    trainer.scaler.update()
+    trainer.optimizer.zero_grad()
+
+
+def _check_finite(run: Run, lr: float) -> None:
+    trainer = run.trainer
+    bad = int(run.means.first_bad)
+    if not bad:
+        return
+    means = run.means.take()
+    raise TrainingFailedError(
+        f"the loss was not finite at step {bad} (mean loss {means['loss']}, embedding norm {means['embedding_norm']},"
+        f" learning rate {lr:g}, margin {type(trainer.classifier.margin).__name__}, loss scale"
+        f" {trainer.scaler.get_scale():g}); {run.last_good()}. Try a lower optimizer.lr, a longer schedule.warmup,"
+        " optimizer.clip_norm=5 or precision=fp32"
+    )

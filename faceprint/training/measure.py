@@ -1,0 +1,71 @@
+"""What is measured while training: means between two log lines, and where the time goes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from faceprint.classifier import BatchStatistics
+
+
+@dataclass
+class Means:
+    """Sums of loss and batch statistics since the last log line, kept on the device: adding one does not wait for it."""
+
+    sums: Tensor
+    first_bad: Tensor
+    """Step of the first loss that was not finite; 0: none."""
+    count: int = 0
+
+    NAMES = ("loss", "target_cosine", "train_accuracy", "embedding_norm")
+
+    @classmethod
+    def on(cls, device: torch.device) -> Means:
+        # MPS has no float64; a log interval is short enough for float32.
+        return cls(torch.zeros(len(cls.NAMES), device=device), torch.zeros((), dtype=torch.int64, device=device))
+
+    def add(self, step: int, loss: Tensor, statistics: BatchStatistics) -> None:
+        self.sums += torch.stack([loss.detach(), *statistics])
+        self.first_bad = torch.where((self.first_bad == 0) & ~loss.detach().isfinite(), step, self.first_bad)
+        self.count += 1
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call, by name."""
+        means = dict(zip(self.NAMES, (self.sums / max(1, self.count)).tolist(), strict=True))
+        self.sums.zero_()
+        self.count = 0
+        return means
+
+    def state_dict(self) -> dict[str, object]:
+        return {"sums": self.sums, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.sums.copy_(torch.as_tensor(state["sums"]))
+        self.count = int(str(state["count"]))
+
+
+@dataclass
+class Stopwatch:
+    """Training speed and the share of time spent waiting for data. Evaluations and checkpoints do not count."""
+
+    start: float = field(default_factory=time.perf_counter)
+    waited: float = 0.0
+    paused: float = 0.0
+    images: int = 0
+
+    def add_pause(self, since: float) -> None:
+        self.paused += time.perf_counter() - since
+
+    def take(self) -> dict[str, float]:
+        """Figures since the last call."""
+        now = time.perf_counter()
+        busy = max(1e-9, now - self.start - self.paused)
+        figures = {
+            "samples_per_second": round(self.images / busy, 2),
+            "data_wait_fraction": round(min(1.0, self.waited / busy), 4),
+        }
+        self.start, self.waited, self.paused, self.images = now, 0.0, 0.0, 0
+        return figures

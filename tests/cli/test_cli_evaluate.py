@@ -1,0 +1,139 @@
+"""`faceprint eval`: what it prints and writes, and that every mistake is found before the model is opened."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import faceprint.inference
+from faceprint.cli.evaluate import evaluate
+from faceprint.data.images import Image
+from faceprint.data.pixels import InputSpec
+from faceprint.errors import UserError
+
+app = typer.Typer()
+app.command()(evaluate)
+
+CALLS: list[dict[str, Any]] = []
+
+
+class Perfect:
+    """The colour of an image is who it shows."""
+
+    name = "perfect"
+    input = InputSpec()
+
+    def embed(
+        self,
+        images: Iterable[Image],
+        *,
+        flip: bool = False,
+        batch_size: int = 64,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        CALLS[-1].update(flip=flip, batch_size=batch_size)
+        return np.array([np.eye(3)[int(image[0, 0].argmax())] for image in images], np.float32)
+
+
+@pytest.fixture(autouse=True)
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What `faceprint.inference.load` was asked for."""
+    CALLS.clear()
+
+    def load(path: str, input_overrides: dict[str, str] | None = None, device: str = "auto") -> Perfect:
+        CALLS.append({"path": path, "input_overrides": input_overrides, "device": device})
+        return Perfect()
+
+    monkeypatch.setattr(faceprint.inference, "load", load)
+    return CALLS
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for channel, name in enumerate(("Ann", "Bo", "Cy")):
+        (tmp_path / "crops" / name).mkdir(parents=True)
+        for image in (1, 2):
+            pixels = np.zeros((112, 112, 3), np.uint8)
+            pixels[..., 2 - channel] = 200 + image  # OpenCV writes BGR
+            cv2.imwrite(str(tmp_path / "crops" / name / f"{name}_000{image}.png"), pixels)
+    (tmp_path / "pairs.txt").write_text("2\t1\nAnn\t1\t2\nAnn\t1\tBo\t1\nCy\t1\t2\nCy\t1\tBo\t2\n")
+    return tmp_path
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def refused(*arguments: str) -> str:
+    result = run(*arguments)
+    assert isinstance(result.exception, UserError), result.output
+    assert not CALLS
+    return str(result.exception)
+
+
+def test_table_json_and_picture(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    files = [f"images={folder}/crops", f"pairs={folder}/pairs.txt", f"plot={folder}/roc.png"]
+    result = run("model.onnx", "pairs", *files, "--json", f"{folder}/result.json")
+    assert result.exit_code == 0, result.output
+    assert "100.00 % ± 0.00" in result.stdout
+    assert "images per second" in result.stdout
+    written = json.loads((folder / "result.json").read_text())
+    assert written["accuracy"] == 1.0
+    assert written["num_pairs"] == 4
+    assert {"protocol", "accuracy_std", "threshold", "tar_at_far", "eer"} <= set(written)
+    assert cv2.imread(str(folder / "roc.png")) is not None
+    expected = {"path": "model.onnx", "input_overrides": None, "device": "auto", "flip": True, "batch_size": 64}
+    assert [expected] == CALLS
+
+
+def test_json_on_standard_output_is_alone_there(folder: Path) -> None:
+    result = run("m", "pairs", f"images={folder}/crops", f"pairs={folder}/pairs.txt", "folds=2", "--json", "-")
+    assert json.loads(result.stdout)["accuracy_rule"] == "best threshold on these pairs"
+    assert "best threshold" in result.stderr
+
+
+def test_options_reach_the_model(folder: Path) -> None:
+    files = [f"images={folder}/crops", f"pairs={folder}/pairs.txt"]
+    keys = ["flip=false", "batch_size=7", "device=cpu", "input.mean=0", "input.std=1", "input.colour=bgr"]
+    result = run("m", "pairs", *files, *keys)
+    assert result.exit_code == 0, result.output
+    overrides = {"mean": "0", "std": "1", "colour": "bgr"}
+    assert [{"path": "m", "input_overrides": overrides, "device": "cpu", "flip": False, "batch_size": 7}] == CALLS
+
+
+def test_all_missing_images_are_printed(folder: Path) -> None:
+    lines = [f"P{i:02}\t1\t2" for i in range(40)] + [f"P{i:02}\t1\tAnn\t1" for i in range(40)]
+    (folder / "pairs.txt").write_text("\n".join(["1\t40", *lines]))
+    result = run("m", "pairs", f"images={folder}/crops", f"pairs={folder}/pairs.txt")
+    printed = [line.removeprefix("missing: ") for line in result.stderr.splitlines() if line.startswith("missing: ")]
+    assert sorted(printed) == [f"P{i:02}/P{i:02}_000{j}" for i in range(40) for j in (1, 2)]
+    assert "lacks 80 of the 81 images" in str(result.exception)
+    assert not CALLS
+
+
+def test_mistakes(folder: Path) -> None:
+    files = [f"images={folder}/crops", f"pairs={folder}/pairs.txt"]
+    before = sorted(os.listdir(folder))
+    assert "unknown protocol 'pear' (nearest: 'pairs')" in refused("m", "pear")
+    assert "unknown key of eval pairs 'image' (nearest: 'images')" in refused("m", "pairs", "image=x")
+    assert "key=value" in refused("m", "pairs", "images")
+    assert "images is given twice" in refused("m", "pairs", "images=a", "images=b")
+    assert "needs the option pairs=" in refused("m", "pairs", "images=a")
+    assert "no such folder" in refused("m", "pairs", "images=absent", files[1])
+    assert "flip is 'maybe'" in refused("m", "pairs", *files, "flip=maybe")
+    assert "batch_size is '0'" in refused("m", "pairs", *files, "batch_size=0")
+    assert "ends in .png" in refused("m", "pairs", *files, "plot=roc.pdf")
+    assert "there is no folder" in refused("m", "pairs", *files, f"plot={folder}/absent/roc.png")
+    assert "there is no folder" in refused("m", "pairs", *files, "--json", f"{folder}/absent/a.json")
+    assert "cannot be written" in refused("m", "pairs", *files, "--json", str(folder))
+    assert sorted(os.listdir(folder)) == before

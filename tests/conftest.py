@@ -1,0 +1,20 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder with real photographs (`data/`) and published networks (`models/`); skips without it."""
+    folder = os.environ.get("FACEPRINT_TEST_DATA")
+    if not folder:
+        pytest.skip("FACEPRINT_TEST_DATA is not set: no real photographs to test with")
+    path = Path(folder)
+    assert (path / "data").is_dir(), f"FACEPRINT_TEST_DATA={folder} has no data/"
+    assert (path / "models").is_dir(), f"FACEPRINT_TEST_DATA={folder} has no models/"
+    return path

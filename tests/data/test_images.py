@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faceprint.data.images import ImageError, decode_image, read_image
+from faceprint.data.pixels import InputSpec
+from faceprint.errors import UserError
+
+RED = np.full((10, 20, 3), (200, 30, 10), np.uint8)
+
+
+def encode(image: np.ndarray, suffix: str) -> bytes:
+    return cv2.imencode(suffix, image[..., ::-1])[1].tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".webp"])
+def test_colour_order_is_rgb(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"red{suffix}"
+    path.write_bytes(encode(RED, suffix))
+    image = read_image(path)
+    assert image.shape == (10, 20, 3)
+    assert image.dtype == np.uint8
+    assert np.abs(image.astype(int) - RED).max() <= (0 if suffix in (".png", ".bmp") else 6)
+
+
+def test_grey_and_alpha_become_three_channels() -> None:
+    grey = cv2.imencode(".png", np.full((4, 5), 77, np.uint8))[1].tobytes()
+    assert (decode_image(grey, name="g") == 77).all()
+    alpha = cv2.imencode(".png", np.full((4, 5, 4), 50, np.uint8))[1].tobytes()
+    assert decode_image(alpha, name="a").shape == (4, 5, 3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_truncated_images_are_refused_at_any_length(suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    data = encode(noise, suffix)
+    for length in range(0, len(data) - 2, 7):
+        with pytest.raises(ImageError, match="photo"):
+            decode_image(data[:length], name="photo")
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    text = tmp_path / "notes.jpg"
+    text.write_text("not an image")
+    with pytest.raises(ImageError, match=r"notes\.jpg: not an image"):
+        read_image(text)
+    with pytest.raises(ImageError, match=r"absent\.jpg: cannot be read"):
+        read_image(tmp_path / "absent.jpg")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path)
+
+
+def test_a_small_file_that_declares_a_huge_image_is_refused_before_decoding() -> None:
+    png = bytearray(encode(RED, ".png"))
+    png[16:24] = (60_000).to_bytes(4, "big") * 2
+    with pytest.raises(ImageError, match="60000x60000"):
+        decode_image(bytes(png), name="bomb")
+    jpeg = bytearray(encode(RED, ".jpg"))
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
+    with pytest.raises(ImageError, match="65535x65535"):
+        decode_image(bytes(jpeg), name="bomb")
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF"]))
+def test_any_bytes_are_an_image_or_a_clear_error(data: bytes, magic: bytes) -> None:
+    try:
+        assert decode_image(magic + data, name="x").ndim == 3
+    except ImageError as error:
+        assert str(error).startswith("x: ")
+
+
+def test_input_spec_prepares_by_the_formula() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 3, 3), dtype=np.uint8)
+    for colour, order in (("rgb", [0, 1, 2]), ("bgr", [2, 1, 0])):
+        spec = InputSpec(size=(4, 3), colour=colour, mean=10.0, std=4.0)  # pyright: ignore
+        made = spec.prepare(images)
+        assert made.dtype == np.float32
+        assert made.shape == (2, 3, 4, 3)
+        for b, c, y, x in np.ndindex(2, 3, 4, 3):
+            assert made[b, c, y, x] == pytest.approx((int(images[b, y, x, order[c]]) - 10.0) / 4.0)
+
+
+def test_input_spec_names_a_wrong_size() -> None:
+    with pytest.raises(UserError, match=r"a\.jpg: got 10x20x3 uint8, the network takes 112x112x3.*data align"):
+        InputSpec().check(RED, "a.jpg")

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from faceprint.data.augment import Augmentation, luminance
+from faceprint.data.folder import image_folder
+from faceprint.data.loader import Loader
+from faceprint.data.pixels import InputSpec
+from faceprint.data.sampler import BatchOrder, epoch_order
+from faceprint.errors import UserError
+
+
+def order(first: int = 0, last: int = 6, *, num_images: int = 10, batch_size: int = 4, seed: int = 3) -> BatchOrder:
+    return BatchOrder(num_images=num_images, batch_size=batch_size, seed=seed, first=first, last=last)
+
+
+def test_every_image_is_seen_once_an_epoch_and_nothing_is_dropped() -> None:
+    stream = [index for batch in order(0, 15) for index in batch]
+    for epoch in range(6):
+        assert sorted(stream[10 * epoch : 10 * epoch + 10]) == list(range(10))
+        assert stream[10 * epoch : 10 * epoch + 10] == epoch_order(3, epoch, 10).tolist()
+    assert stream[:10] != stream[10:20]
+
+
+def test_the_order_goes_on_anywhere() -> None:
+    whole = list(order(0, 20))
+    for start in range(20):
+        assert list(order(start, 20)) == whole[start:]
+
+
+def test_sets_smaller_than_a_batch_work() -> None:
+    batches = list(order(0, 2, num_images=3, batch_size=8))
+    assert [len(batch) for batch in batches] == [8, 8]
+    assert sorted(batches[0][:3]) == [0, 1, 2]
+
+
+def test_the_seed_changes_the_order() -> None:
+    assert list(order(seed=1)) != list(order(seed=2))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(10):
+        path = tmp_path / f"p{number % 2}" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), np.full((8, 6, 3), number, np.uint8))
+    return tmp_path
+
+
+SPEC = InputSpec(size=(8, 6))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_hold_the_images_of_the_order(folder: Path, workers: int) -> None:
+    source = image_folder(folder)
+    loader = Loader(source, order(), SPEC, workers=workers, max_unreadable=0)
+    for indices, batch in zip(order(), loader, strict=True):
+        assert batch.images.shape == (4, 8, 6, 3)
+        assert batch.images.dtype == torch.uint8
+        assert batch.labels.tolist() == source.labels[indices].tolist()
+        assert batch.images[:, 0, 0, 0].tolist() == [source[index][0][0, 0, 0] for index in indices]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_images_are_counted_named_and_limited(folder: Path, workers: int) -> None:
+    (folder / "p0" / "4.png").write_bytes(b"broken")
+    source = image_folder(folder)
+    loader = Loader(source, order(0, 5), SPEC, workers=workers, max_unreadable=0.1)
+    assert all(len(batch.images) == 4 for batch in loader)
+    assert list(loader.unreadable) == [str(folder / "p0" / "4.png")]
+    assert "not an image" in loader.unreadable[str(folder / "p0" / "4.png")]
+    strict = Loader(source, order(0, 5), SPEC, workers=workers, max_unreadable=0.05)
+    with pytest.raises(UserError, match=r"1 of 10 images cannot be read, more than loader\.max_unreadable=0\.05.*4\.png"):
+        list(strict)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_wrong_size_ends_the_training_with_the_name(folder: Path, workers: int) -> None:
+    cv2.imwrite(str(folder / "p0" / "2.png"), np.zeros((9, 6, 3), np.uint8))
+    loader = Loader(image_folder(folder), order(0, 5), SPEC, workers=workers, max_unreadable=1)
+    with pytest.raises(UserError, match=r"^\S*2\.png: got 9x6x3 uint8"):
+        list(loader)
+
+
+def test_nothing_readable_is_an_error(folder: Path) -> None:
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"")
+    loader = Loader(image_folder(folder), order(), SPEC, workers=0, max_unreadable=1)
+    with pytest.raises(UserError, match="none of the images can be read"):
+        list(loader)
+
+
+def images(count: int = 64) -> torch.Tensor:
+    return torch.rand(count, 3, 12, 10, generator=torch.Generator().manual_seed(1)) * 255
+
+
+def run(augmentation: Augmentation, batch: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    return augmentation(batch, torch.Generator().manual_seed(seed))
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    assert torch.equal(run(Augmentation(flip=0), images()), images())
+
+
+def test_flip_mirrors_about_half() -> None:
+    batch = images()
+    made = run(Augmentation(flip=0.5), batch)
+    mirrored = [torch.equal(after, before.flip(2)) for before, after in zip(batch, made, strict=True)]
+    same = [torch.equal(after, before) for before, after in zip(batch, made, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, same, strict=True))
+    assert 16 <= sum(mirrored) <= 48
+
+
+def test_geometry_with_zero_amounts_is_the_identity_and_flips_exactly() -> None:
+    batch = images(4)
+    made = run(Augmentation(flip=1.0, rotate=1e-9), batch)
+    assert torch.allclose(made, batch.flip(3), atol=0.05)
+
+
+def test_shift_moves_by_at_most_the_stated_fraction() -> None:
+    batch = torch.zeros(50, 3, 40, 40)
+    batch[:, :, 19:21, 19:21] = 255.0
+    made = run(Augmentation(flip=0, shift=0.1), batch)[:, 0]
+    rows = (made.sum(2) * torch.arange(40)).sum(1) / made.sum((1, 2))
+    columns = (made.sum(1) * torch.arange(40)).sum(1) / made.sum((1, 2))
+    for centre in (rows, columns):
+        assert (centre - 19.5).abs().max() <= 4.001
+        assert (centre - 19.5).abs().max() > 2
+
+
+def test_colour_stays_in_range_and_grey_is_grey() -> None:
+    made = run(Augmentation(brightness=0.5, contrast=0.9, saturation=1.0), images())
+    assert made.min() >= 0
+    assert made.max() <= 255
+    grey = run(Augmentation(grey=1.0), images())
+    assert torch.allclose(grey, luminance(images()).expand(-1, 3, -1, -1), atol=1e-3)
+
+
+def test_erase_covers_one_rectangle_with_the_middle_grey() -> None:
+    made = run(Augmentation(flip=0, erase=1.0), torch.zeros(30, 3, 40, 30))
+    for image in made:
+        rows, columns = (image[0] == 127.5).any(1), (image[0] == 127.5).any(0)
+        assert (image[:, rows][:, :, columns] == 127.5).all()
+        assert 3 <= int(rows.sum()) <= 19
+        assert int((image[0] == 127.5).sum()) == int(rows.sum() * columns.sum())
+
+
+def test_the_seed_decides() -> None:
+    everything = Augmentation(shift=0.1, zoom=0.1, rotate=10, brightness=0.1, contrast=0.2, saturation=0.2, erase=0.5)
+    assert torch.equal(run(everything, images(), 5), run(everything, images(), 5))
+    assert not torch.equal(run(everything, images(), 5), run(everything, images(), 6))
