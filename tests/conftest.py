@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
+
+
+# Tests run side by side, one core each; more threads than cores would wait for one another.
+torch.set_num_threads(1)
+cv2.setNumThreads(1)
 
 
 @pytest.fixture(scope="session")

@@ -24,11 +24,6 @@ app = typer.Typer(
 _NAMES_SHOWN = 5
 
 
-@app.callback()
-def _group() -> None:  # pyright: ignore[reportUnusedFunction] - keeps `align` a sub-command while it is alone
-    pass
-
-
 @app.command()
 def align(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of photographs, searched to any depth.")],
@@ -83,6 +78,34 @@ def align(
             raise typer.Exit(1) from error
     _print_report(report, destination, json_target)
     write_json(report.as_dict(), json_target)
+
+
+@app.command()
+def synthetic(
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="New folder for IDENTITY/IMAGE.png.")],
+    identities: Annotated[int, typer.Option(metavar="N", help="People to draw.")] = 10,
+    images: Annotated[int, typer.Option(metavar="N", help="Images of each.")] = 4,
+    difficulty: Annotated[float, typer.Option(help="How much pose, light and expression vary, 0 to 1.")] = 0.5,
+    size: Annotated[str, typer.Option(metavar="HxW", help="Height x width of an image.")] = "112x112",
+    seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 0,
+    first_identity: Annotated[int, typer.Option(metavar="N", help="Number of the first person.")] = 0,
+    json_target: JsonOption = None,
+) -> None:
+    """Draw generated people into an image folder: the data of the quickstart, as files.
+
+    The faces are drawings; what a network makes of them says nothing about photographs.
+    """
+    from faceprint.data.synthetic import SyntheticFaces
+    from faceprint.data.write_folder import write_folder
+
+    faces = SyntheticFaces(
+        identities, images, size=_parse_size(size), difficulty=difficulty, seed=seed, first_identity=first_identity
+    )
+    with progress_bar("drawing", "images") as progress:
+        write_folder(faces, destination, progress=progress)
+    rows = [("identities", f"{identities:,}"), ("images", f"{len(faces):,}")]
+    print_table(f"Generated people in {destination}", ["", "count"], rows, json_target=json_target)
+    write_json({"folder": str(destination), "identities": identities, "images": len(faces)}, json_target)
 
 
 def _parse_size(text: str) -> tuple[int, int]:

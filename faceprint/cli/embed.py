@@ -52,9 +52,10 @@ def embed(
     """
     import numpy as np
 
-    from faceprint.data.align_report import write_whole
+    from faceprint.files import write_whole
+    from faceprint.inference.output_file import check_output
 
-    _check_output(output)
+    check_output(output, ".npz")
     paths = _find_images(images)
     embedder = open_model(model, overrides, device)
     faces = cropped(paths, embedder, detector_model) if align else iter(paths)
@@ -85,15 +86,6 @@ def cropped(paths: list[Path], embedder: Embedder, detector_model: str | None) -
 
     detector = YuNet(find_model(detector_model or YUNET.name))
     return (crop_face(path, detector, embedder.input.size) for path in paths)
-
-
-def _check_output(output: Path) -> None:
-    """Before the work, not after it."""
-    if output.suffix.lower() != ".npz" or output.is_dir():
-        raise UserError(f"{output}: give the name of a file that ends in .npz")
-    folder = next(parent for parent in output.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"{output}: {folder} is no folder that can be written to")
 
 
 def _find_images(given: list[Path]) -> list[Path]:

@@ -65,7 +65,10 @@ def evaluate(
     if plot is not None:
         plot_evaluation(evaluation, plot)
     print_table(
-        f"{evaluation.result['model']}: {protocol}", ("", ""), table_rows(evaluation.result), json_target=json_file
+        f"{evaluation.result['model']}: {protocol}",
+        ("measure", "value"),
+        table_rows(evaluation.result),
+        json_target=json_file,
     )
     write_json(evaluation.result, json_file)
 

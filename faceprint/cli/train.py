@@ -37,7 +37,7 @@ def train(
     run = open_run(config)
     err.print(describe(run), markup=False)
     try:
-        with _bar(run) as report:
+        with _Bar(run) as report:
             outcome = train_run(run, report)
     except TrainingFailedError as error:
         err.print(f"stopped: {error}", style="bold red", markup=False)
@@ -86,7 +86,7 @@ def summary(run: Any, outcome: Any) -> dict[str, Any]:
     }
 
 
-class _bar:
+class _Bar:
     """A progress bar on standard error that shows the figures of the last record; a line for each evaluation."""
 
     def __init__(self, run: Any) -> None:
@@ -124,4 +124,6 @@ class _bar:
             f"loss {record['loss']:.3f}  {record['samples_per_second']:.0f} images/s"
             f"  data wait {record['data_wait_fraction']:.0%}"
         )
+        if not err.is_terminal:  # a log file: a line a record instead of a bar that moves
+            err.print(f"step {record['step']}: {text}", markup=False)
         self._progress.update(self._task, completed=record["step"], description=text)

@@ -22,13 +22,13 @@ from faceprint.data.align_report import (
     CropSettings,
     claim,
     write_report,
-    write_whole,
 )
 from faceprint.data.alignment import align, template
 from faceprint.data.detection import CHOOSERS, YuNet, choose_face
 from faceprint.data.images import IMAGE_SUFFIXES, ImageError, read_image
 from faceprint.data.model_files import file_sha256
 from faceprint.errors import UserError
+from faceprint.files import write_whole
 from faceprint.registry import Table
 
 FORMATS: Table[tuple[int, ...]] = Table(

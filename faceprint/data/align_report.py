@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
-from uuid import uuid4
 
 from faceprint.errors import UserError
+from faceprint.files import write_whole
 
 REPORT_FILE = "align.json"
 """Lies in the destination: {"settings": {...}, "report": {...} or null while the first run is not over}."""
@@ -83,19 +83,6 @@ def write_report(destination: Path, settings: CropSettings, report: AlignReport 
     content = {"settings": asdict(settings), "report": report and report.as_dict()}
     write_whole(destination / REPORT_FILE, (json.dumps(content, indent=2) + "\n").encode())
 
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, its folders too, so that it is there whole or not at all. Raises `UserError`."""
-    partial = path.with_name(f".{uuid4().hex}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _earlier_settings(destination: Path) -> Mapping[str, Any] | None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from faceprint.data.align_report import write_whole
+from faceprint.files import write_whole
 from faceprint.data.safe_pickle import PlainArray, read_plain
 from faceprint.errors import UserError
 

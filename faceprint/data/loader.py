@@ -110,6 +110,8 @@ class Loader:
             collate_fn=_unwrap,
             worker_init_fn=_start_worker,
             pin_memory=pin_memory,
+            # One of its own: drawing the workers' seed from the global generator would shift dropout after a resume.
+            generator=torch.Generator(),
         )
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from faceprint.data.align_report import write_whole
+from faceprint.files import write_whole
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
 from faceprint.evaluation.protocols import Evaluation
@@ -82,7 +82,7 @@ def _accepts(count: int) -> str:
 def _title(result: Mapping[str, Any]) -> str:
     accuracy = table_rows(result)[0][1]
     what = f"{result['protocol']}, {result['num_pairs']:,} pairs: accuracy {accuracy}"
-    return f"{result['model']}, {what}" if "model" in result else what
+    return f"{Path(result['model']).name}, {what}" if "model" in result else what
 
 
 def _plot_roc(axes: Axes, evaluation: Evaluation) -> None:

@@ -147,18 +147,16 @@ def network_embedder(
     network: FaceNetwork, spec: InputSpec, device: torch.device, *, name: str, card: ModelCard | None = None
 ) -> Embedder:
     """`network`, which is on `device` and takes what `spec` says, as an `Embedder`; it is put into evaluation mode."""
-    import torch
+    from faceprint.inference.torch_features import torch_features
 
-    network.eval()
-
-    def features(batch: Floats) -> Floats:
-        with torch.inference_mode():
-            images = torch.from_numpy(batch).to(device, memory_format=torch.channels_last)
-            return network(images).float().cpu().numpy()
-
-    threshold = card.threshold if card else None
-    dim = network.embedding_dim
-    return Embedder(features=features, input=spec, embedding_dim=dim, name=name, threshold=threshold, card=card)
+    return Embedder(
+        features=torch_features(network, device),
+        input=spec,
+        embedding_dim=network.embedding_dim,
+        name=name,
+        threshold=card.threshold if card else None,
+        card=card,
+    )
 
 
 def _load_onnx(path: Path, overrides: Mapping[str, str], device: str) -> Embedder:

@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from faceprint.data.align_report import write_whole
 from faceprint.errors import UserError
+from faceprint.files import write_whole
 from faceprint.inference.model_card import MAX_CARD_BYTES, ModelCard, parse_card
 from faceprint.models import FaceNetwork, create_model
 

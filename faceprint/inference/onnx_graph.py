@@ -50,6 +50,15 @@ def read_graph(path: Path) -> Graph:
     1. Refused: weights in files outside the folder, loops, and values beyond 1 GiB an image.
     """
     model = _parse(path)
+    try:
+        return _inspect(model, path)
+    except UserError:
+        raise
+    except (ValueError, TypeError, KeyError, OverflowError) as error:  # names that are no text, types that are none
+        raise UserError(f"{path}: a damaged ONNX file ({' '.join(str(error).split())})") from error
+
+
+def _inspect(model: onnx.ModelProto, path: Path) -> Graph:
     drop_weights_from_inputs(model)
     _check_operators(model, path)
     _check_sizes(model, path)

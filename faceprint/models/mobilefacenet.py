@@ -44,30 +44,40 @@ class Bottleneck(nn.Module):
         return x + self.layers(x) if self.residual else self.layers(x)
 
 
-def _stem(width: int, blocks: int, norm: Norm) -> list[nn.Module]:
+def _stem(channels: int, expanded: int, blocks: int, norm: Norm) -> list[nn.Module]:
     """The part at half resolution: one grouped convolution (`mbf`), or `blocks` bottlenecks (`mbf_large`)."""
-    first = conv_norm_act(3, width, 3, norm, stride=2)
+    first = conv_norm_act(3, channels, 3, norm, stride=2)
     if blocks == 1:
-        return [first, conv_norm_act(width, width, 3, norm, groups=64)]
-    return [first, *(Bottleneck(width, width, 128, 1, norm) for _ in range(blocks))]
+        return [first, conv_norm_act(channels, channels, 3, norm, groups=min(64, channels))]
+    return [first, *(Bottleneck(channels, channels, expanded, 1, norm) for _ in range(blocks))]
+
+
+def _scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, to the nearest multiple of 8: vector units work on so many at once."""
+    return max(8, round(channels * width / 8) * 8)
 
 
 class MobileFaceNetBackbone(nn.Module):
-    """(B, 3, H, W) -> (B, 512, H/16, W/16); `scale` multiplies the widths 64 and 128 of the paper."""
+    """(B, 3, H, W) -> (B, `channels`, H/16, W/16), `channels` being 512 at full width.
 
-    def __init__(self, blocks: Sequence[int], scale: int, norm: Norm) -> None:
+    `scale` multiplies the widths 64 and 128 of the bottlenecks' ends, `width` everything.
+    """
+
+    def __init__(self, blocks: Sequence[int], scale: int, width: float, norm: Norm) -> None:
         super().__init__()
-        narrow, wide = 64 * scale, 128 * scale
-        layers = _stem(narrow, blocks[0], norm)
+        small, medium, large = (_scaled(channels, width) for channels in (128, 256, 512))
+        narrow, wide = (_scaled(channels * scale, width) for channels in (64, 128))
+        self.channels = large
+        layers = _stem(narrow, small, blocks[0], norm)
         for in_channels, channels, units, expand_down, expand in (
-            (narrow, narrow, blocks[1], 128, 128),
-            (narrow, wide, blocks[2], 256, 256),
-            (wide, wide, blocks[3], 512, 256),
+            (narrow, narrow, blocks[1], small, small),
+            (narrow, wide, blocks[2], medium, medium),
+            (wide, wide, blocks[3], large, medium),
         ):
             layers.append(Bottleneck(in_channels, channels, expand_down, 2, norm))
             layers.extend(Bottleneck(channels, channels, expand, 1, norm) for _ in range(units))
         self.layers = nn.Sequential(*layers)
-        self.conv_sep = conv_norm_act(wide, 512, 1, norm)
+        self.conv_sep = conv_norm_act(wide, large, 1, norm)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.conv_sep(self.layers(images))
@@ -77,22 +87,24 @@ def mobilefacenet(
     *,
     blocks: tuple[int, int, int, int] = (1, 4, 6, 2),
     scale: int = 2,
+    width: float = 1.0,
     embedding_dim: int = 512,
     image_size: tuple[int, int] = (112, 112),
     output: str = "GDC",
     norm: str = "bn",
 ) -> FaceNetwork:
-    """MobileFaceNet; the defaults are `mbf` (2.06 M parameters at 512 dimensions). `scale` 1 is half as wide.
+    """MobileFaceNet; the defaults are `mbf` (2.06 M parameters at 512 dimensions). `scale` 1 halves the ends of the
+    bottlenecks, as in the paper; `width` multiplies all channels (0.5 with `scale` 1: half the paper's MobileFaceNet).
 
     Convolutions and linear layers start He-normal (fan out).
     """
-    if scale < 1:
-        raise UserError(f"scale must be at least 1, got {scale}")
-    backbone = MobileFaceNetBackbone(blocks, scale, make_norm(norm, EPS))
+    if scale < 1 or not 0 < width <= 8:
+        raise UserError(f"scale must be at least 1 and width in (0, 8], got scale={scale}, width={width}")
+    backbone = MobileFaceNetBackbone(blocks, scale, width, make_norm(norm, EPS))
     network = attach_output(
         backbone,
         output,
-        channels=512,
+        channels=backbone.channels,
         reduction=16,
         image_size=image_size,
         embedding_dim=embedding_dim,

@@ -56,6 +56,7 @@ class Run:
         self.step = 0
         self.means = Means.on(trainer.device)
         self.best: float | None = None
+        self._last_result: dict[str, Any] | None = None
         self._loggers: list[Logger] = []
 
     @property
@@ -80,6 +81,7 @@ class Run:
         network = fold_norms(copy.deepcopy(trainer.network).eval())
         embedder = network_embedder(network, trainer.spec, trainer.device, name="the network in training")
         results = [evaluate_pairs(embedder, pairs).result for pairs in self.pair_sets]
+        self._last_result = results[0] if results else None
         if results and (self.best is None or results[0]["accuracy"] > self.best):
             self.best = results[0]["accuracy"]
             if self.config.evaluation.keep == "best":
@@ -91,10 +93,10 @@ class Run:
         for logger in self._loggers:
             logger.close()
         if not (self.pair_sets and self.config.evaluation.keep == "best"):
-            self.save_model(None)
+            self.save_model(self._last_result)
 
     def save_model(self, result: dict[str, Any] | None) -> None:
-        """Write `model/`. `result` is the evaluation that the weights were kept for."""
+        """Write `model/`. `result` is the evaluation of these weights; its threshold becomes the model's."""
         if self.folder is None:
             return
         trainer, config = self.trainer, self.config
@@ -115,6 +117,7 @@ class Run:
             input=trainer.spec,
             licence=config.licence,
             provenance=provenance,
+            threshold=None if result is None else result["threshold"],
         )
         save_model(self.folder / "model", trainer.network, card)
 

@@ -22,6 +22,7 @@ from faceprint.data.source import Source
 from faceprint.device import resolve_device
 from faceprint.errors import UserError
 from faceprint.margins import MARGINS, Margin
+from faceprint.memory import keep_freed_memory
 from faceprint.models import FaceNetwork, create_model
 from faceprint.registry import unknown
 from faceprint.training.optim import make_optimizer
@@ -74,6 +75,8 @@ def build_trainer(config: Config) -> Trainer:
     """
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
+    if device.type == "cpu":
+        keep_freed_memory()
     source = build_source(config.data, config.network.image_size)
     spec = InputSpec(
         size=config.network.image_size, colour=config.input.colour, mean=config.input.mean, std=config.input.std

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,18 +19,18 @@ DIM = 24
 
 
 def shake(network: FaceNetwork) -> FaceNetwork:
-    """Give every batch norm moments, scale and shift of its own; in evaluation mode."""
+    """Give every batch norm a scale and shift of its own, and moments of images; in evaluation mode.
+
+    Without the moments all embeddings would be nearly the same, and comparing them would show nothing.
+    """
     generator = torch.Generator().manual_seed(7)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            for tensor, low, high in (
-                (module.running_mean, -0.2, 0.2),
-                (module.running_var, 0.5, 2.0),
-                (module.weight.data, 0.7, 1.3),
-                (module.bias.data, -0.2, 0.2),
-            ):
-                assert tensor is not None
-                tensor.uniform_(low, high, generator=generator)
+            module.weight.data.uniform_(0.7, 1.3, generator=generator)
+            module.bias.data.uniform_(-0.2, 0.2, generator=generator)
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.from_numpy(InputSpec().prepare(patches(8, network.image_size, seed=9))))
     return network.eval()
 
 
@@ -50,8 +51,14 @@ def write_model(folder: Path, **changes) -> Path:
     return folder
 
 
-def noise(count: int, size: tuple[int, int] = (112, 112), seed: int = 0) -> NDArray[np.uint8]:
+def noise(count: int, size: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, *size, 3), np.uint8)
+
+
+def patches(count: int, size: tuple[int, int] = (112, 112), seed: int = 0) -> NDArray[np.uint8]:
+    """Smooth patches of colour, 4x3 of them an image: unlike noise, of which a network sees the mean."""
+    small = noise(count, (4, 3), seed)
+    return np.stack([cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR) for image in small])
 
 
 def by_hand(network: FaceNetwork, images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float64]:

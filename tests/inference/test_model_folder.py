@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from pydantic import ValidationError
-from small_network import DIM, noise, small_card, small_network, write_model
+from small_network import DIM, patches, small_card, small_network, write_model
 
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
@@ -40,7 +40,7 @@ def test_what_is_saved_comes_back(folder):
     assert list(network.state_dict()) == list(original.state_dict())
     for name, tensor in original.state_dict().items():
         assert torch.equal(network.state_dict()[name], tensor), name
-    images = torch.from_numpy(InputSpec().prepare(noise(2)))
+    images = torch.from_numpy(InputSpec().prepare(patches(2)))
     assert torch.equal(network(images), original(images))
     assert card.provenance == {"data": "noise", "step": 7}
     assert (card.threshold, card.licence, card.embedding_dim) == (0.25, "test", DIM)

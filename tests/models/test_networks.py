@@ -122,7 +122,8 @@ def test_options_of_the_builder() -> None:
     ("call", "words"),
     [
         ({"name": "r19"}, r"unknown network 'r19' \(nearest: 'r18'\)"),
-        ({"name": "mbf", "width": 2}, "unknown option of network 'mbf' 'width'.*scale"),
+        ({"name": "mbf", "wdth": 2}, r"unknown option of network 'mbf' 'wdth' \(nearest: 'width'\)"),
+        ({"name": "mbf", "width": 0.0}, "width in"),
         ({"name": "r18", "depth": 50}, "unknown option of network 'r18' 'depth'"),
         ({"name": "r18", "output": "Q"}, "unknown output option 'Q'"),
         ({"name": "r18", "norm": "bnn"}, r"unknown norm 'bnn' \(nearest: 'bn'\)"),

@@ -1,0 +1,9 @@
+"""Images from anywhere: sources, alignment, verification sets. Nothing here needs torch but the loader."""
+
+from faceprint.data.alignment import align
+from faceprint.data.bin import read_bin, write_bin
+from faceprint.data.folder import image_folder
+from faceprint.data.lists import image_list
+from faceprint.data.synthetic import SyntheticFaces
+
+__all__ = ["SyntheticFaces", "align", "image_folder", "image_list", "read_bin", "write_bin"]

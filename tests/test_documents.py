@@ -1,0 +1,80 @@
+"""The commands in the documents do what the documents say."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(document: str, mark: str) -> list[tuple[str, str]]:
+    """(language, code) of the blocks that follow a comment `<!-- mark: … -->`."""
+    text = (ROOT / document).read_text()
+    found = re.findall(rf"<!-- {mark}: [^>]*-->\n```(\w+)\n(.*?)```", text, re.DOTALL)
+    assert found, f"{document} has no block marked {mark}"
+    return found
+
+
+def execute(document: str, mark: str, folder: Path) -> int:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    count = 0
+    for language, code in blocks(document, mark):
+        commands = code.strip().splitlines() if language == "sh" else [shlex.join(["python", "-c", code])]
+        for command in commands:
+            program, *arguments = shlex.split(command)
+            start = [sys.executable, "-m", "faceprint"] if program == "faceprint" else [sys.executable]
+            done = subprocess.run(
+                [*start, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+            count += 1
+    return count
+
+
+def test_the_tour_of_the_readme(tmp_path: Path) -> None:
+    assert execute("README.md", "tour", tmp_path) == 8
+    for name in ("roc.png", "curve.png", "tour.onnx", "embeddings.npz", "runs/tour/model/model.safetensors"):
+        assert (tmp_path / name).stat().st_size > 1000, name
+
+
+@pytest.mark.real
+def test_the_how_to_with_photographs(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = ("Aaron_Peirsol", "Abdullah_Gul", "Adrien_Brody", "Alejandro_Toledo")
+    for name in people:
+        shutil.copytree(test_data / "data" / "lfw" / name, tmp_path / "photographs" / name)
+    with (tmp_path / "pairs.csv").open("w") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path_a", "path_b", "same"])
+        for name, other in zip(people, [*people[1:], people[0]], strict=True):
+            rows.writerow([f"{name}/{name}_0001.jpg", f"{name}/{name}_0002.jpg", 1])
+            rows.writerow([f"{name}/{name}_0001.jpg", f"{other}/{other}_0001.jpg", 0])
+    monkeypatch.setenv("FACEPRINT_MODELS", str(test_data / "models"))
+    assert execute("docs/how-to.md", "photographs", tmp_path) == 3
+    assert (tmp_path / "roc.png").exists()
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    links = 0
+    for document in documents:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document}: {target}"
+            links += 1
+    assert links >= 8
+
+
+def test_the_two_commands_of_the_readme_are_targets_of_the_makefile() -> None:
+    listed = subprocess.run(
+        ["make", "--dry-run", "quickstart", "test"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for words in ("train quickstart", "eval runs/quickstart synthetic", "export", "verify", "ruff", "pyright", "pytest"):
+        assert words in listed

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import faceprint
+from faceprint.config import Config, load_config
+from faceprint.data.synthetic import SyntheticFaces
+from faceprint.errors import UserError
+from faceprint.training.checkpoint import list_checkpoints, load_checkpoint
+from faceprint.training.loop import TrainingFailedError
+from faceprint.training.run import open_run
+from faceprint.training.setup import build_trainer
+
+Tiny = Callable[..., Config]
+Trained = Callable[[Config], Any]
+
+TIMES = {"samples_per_second", "data_wait_fraction", "images_per_second", "seconds"}
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what the clock decides."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key not in TIMES} for record in records]
+
+
+def test_a_run_folder_has_what_it_promises(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
+    config = tiny()
+    run, outcome, records = trained(config)
+    folder = tmp_path / "run"
+    assert load_config(str(folder / "config.yaml")).model_dump(exclude={"recipe"}) == config.model_dump(exclude={"recipe"})
+    assert [record["step"] for record in lines(folder)] == [2, 4, 6]
+    assert records[-1] == outcome.train_record
+    expected = {"loss", "learning_rate", "samples_per_second", "data_wait_fraction", "target_cosine", "train_accuracy"}
+    assert expected | {"kind", "step", "epoch", "embedding_norm"} == set(records[0])
+    assert records[0]["epoch"] == pytest.approx(2 * 8 / 30, abs=1e-4)
+    assert [path.name for path in list_checkpoints(folder / "checkpoints")] == ["step_000000006.pt"]
+    card = json.loads((folder / "model" / "model.json").read_text())
+    assert card["architecture"] == "mbf"
+    assert card["embedding_dim"] == 16
+    assert card["provenance"]["step"] == 6
+    assert run.step == 6
+
+
+def test_the_model_of_a_run_gives_the_embeddings_of_its_network(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
+    run, _, _ = trained(tiny())
+    faces = SyntheticFaces(3, 1, size=(32, 32), seed=9)
+    images = [faces[index][0] for index in range(3)]
+    embedder = faceprint.load(tmp_path / "run")
+    pixels = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() - 127.5) / 127.5
+    with torch.no_grad():
+        raw = run.trainer.network.eval()(pixels)
+    expected = torch.nn.functional.normalize(raw).numpy()
+    assert np.abs(embedder.embed(images) - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("changes", [[], ["optimizer.name=adamw", "optimizer.lr=0.002"], ["accumulate=2", "batch_size=4"]])
+def test_resuming_anywhere_gives_the_bit_identical_run(
+    tiny: Tiny, trained: Trained, tmp_path: Path, changes: list[str]
+) -> None:
+    # Dropout, augmentation and data order all draw random numbers; log lines straddle the interruption at step 3.
+    changes = [*changes, "augment.shift=0.1", "augment.erase=0.5", "network.options.output=E", "schedule.name=cosine"]
+    whole, _, _ = trained(tiny(f"out={tmp_path}/whole", *changes))
+
+    torch.manual_seed(12345)
+    part = open_run(tiny("checkpoint.every=3", *changes))
+    stopped = _stop_after(part, step=5)
+    assert stopped.step == 5
+    torch.manual_seed(54321)
+    resumed, _, _ = trained(tiny("checkpoint.every=3", "resume=true", *changes))
+
+    for name, weight in whole.trainer.network.state_dict().items():
+        assert torch.equal(weight, resumed.trainer.network.state_dict()[name]), name
+    assert torch.equal(whole.trainer.classifier.centres, resumed.trainer.classifier.centres)
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+
+
+def _stop_after(run: Any, step: int) -> Any:
+    """Train, and die as by a kill when `step` is done: no checkpoint of it, no closing."""
+    from faceprint.training import loop
+
+    class Killed(Exception):
+        pass
+
+    def update(trainer: Any, clip_norm: float | None = None) -> None:
+        original(trainer, clip_norm)
+        if run.step + 1 == step:
+            run.step += 1
+            raise Killed
+
+    original = loop.update_weights
+    loop.update_weights = update
+    try:
+        with pytest.raises(Killed):
+            loop.train(run, lambda record: None)
+    finally:
+        loop.update_weights = original
+    return run
+
+
+def test_accumulation_is_the_mean_over_the_global_batch(tiny: Tiny) -> None:
+    """Two passes of 4 images give the gradient of one pass of 8, up to the batch norms' statistics."""
+    from faceprint.training.loop import add_gradients
+
+    trainer = build_trainer(tiny())
+    trainer.network.eval()  # running statistics: the gradient is then a mean over images
+    images, labels = torch.randn(8, 3, 32, 32), torch.arange(8) % 6
+    add_gradients(trainer, images, labels)
+    whole = [weight.grad.clone() for weight in trainer.parameters() if weight.grad is not None]
+    trainer.optimizer.zero_grad()
+    add_gradients(trainer, images[:4], labels[:4], 2)
+    add_gradients(trainer, images[4:], labels[4:], 2)
+    parts = [weight.grad for weight in trainer.parameters() if weight.grad is not None]
+    for a, b in zip(whole, parts, strict=True):
+        assert (a - b).norm() <= 1e-3 * a.norm()
+
+
+def test_training_lowers_the_loss(tiny: Tiny, trained: Trained) -> None:
+    _, _, records = trained(tiny("steps=40", "log.every=5", "dry_run=true"))
+    assert records[-1]["loss"] < 0.8 * records[0]["loss"]
+    assert records[-1]["target_cosine"] > records[0]["target_cosine"] + 0.1
+
+
+def test_a_dry_run_writes_nothing(tiny: Tiny, trained: Trained, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, outcome, _ = trained(tiny("dry_run=true", "steps=2", "log.loggers=[tensorboard]"))
+    assert outcome.train_record["step"] == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluations_keep_the_best_model(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
+    protocol = "{protocol: synthetic, num_identities: 8, images_per_identity: 3, num_pairs: 20, size: 32x32}"
+    run, _, records = trained(tiny("steps=8", "evaluation.every=2", f"evaluation.protocols=[{protocol}]"))
+    accuracies = {record["step"]: record["accuracy"] for record in records if record["kind"] == "evaluation"}
+    assert list(accuracies) == [2, 4, 6, 8]
+    best = max(accuracies.values())
+    card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert run.best == best
+    assert accuracies[card["provenance"]["step"]] == best
+    assert card["provenance"]["evaluation"]["accuracy"] == best
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    tiny: Tiny, trained: Trained, tmp_path: Path
+) -> None:
+    config = tiny("steps=12", "checkpoint.every=2", "log.every=1", "log.loggers=[]")
+    run = open_run(config)
+    from faceprint.training import loop
+
+    def poison(record: dict[str, Any]) -> None:
+        if record["step"] == 5:
+            with torch.no_grad():
+                run.trainer.classifier.centres.fill_(float("nan"))
+
+    with pytest.raises(TrainingFailedError, match=r"not finite at step 6 .*step_000000004\.pt.*optimizer\.lr"):
+        loop.train(run, poison)
+    saved = list_checkpoints(tmp_path / "run" / "checkpoints")
+    assert [path.name for path in saved] == ["step_000000002.pt", "step_000000004.pt"]
+    assert all(torch.isfinite(value).all() for value in load_checkpoint(saved[-1])["classifier"].values())
+
+
+def test_tensorboard_gets_the_figures(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    _, _, records = trained(tiny("log.loggers=[tensorboard]"))
+    events = event_accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    written = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert written == [(record["step"], pytest.approx(record["loss"])) for record in records]
+
+
+def test_existing_folders_and_resume_are_guarded(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing to resume there"):
+        open_run(tiny("resume=true"))
+    trained(tiny())
+    with pytest.raises(UserError, match="exists; continue it with resume=true"):
+        open_run(tiny())
+    with pytest.raises(UserError, match="continues the same curve, but optimizer was"):
+        open_run(tiny("resume=true", "optimizer.lr=1"))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        (tmp_path / "run" / "checkpoints" / "step_000000006.pt").write_bytes(b"torn")
+        open_run(tiny("resume=true"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_checkpoint_is_data_not_code(tiny: Tiny, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path(tmp_path / "ran").touch, ())
+
+    path = tmp_path / "step_000000001.pt"
+    torch.save({"format": "faceprint-checkpoint/1", "x": Evil()}, path)
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        load_checkpoint(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nothing_is_written_before_everything_is_checked(tiny: Tiny, tmp_path: Path) -> None:
+    for change, words in (
+        ("network.name=r19", "unknown network"),
+        ("network.options.wide=3", "unknown option of network"),
+        ("margin.name=arcfce", r"unknown margin 'arcfce' \(nearest: 'arcface'\)"),
+        ("margin.options.scal=3", r"unknown option of margin 'cosface' 'scal' \(nearest: 'scale'\)"),
+        ("margin.options.scale=big", "expected a number"),
+        ("evaluation.protocols=[{protocol: pars}]", "unknown protocol 'pars'"),
+        ("evaluation.protocols=[{images: x}]", "needs the key protocol"),
+        ("data.identities=1", "at least 2 identities"),
+        ("precision=fp16", "fp16 needs a CUDA device"),
+        ("device=cuda", "'cuda' is not available" if not torch.cuda.is_available() else ""),
+    ):
+        if words:
+            with pytest.raises(UserError, match=words):
+                open_run(tiny(change))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_learning_rate_is_scaled_from_the_reference_batch(tiny: Tiny) -> None:
+    plan = build_trainer(tiny("reference_batch=32", "accumulate=2")).plan
+    assert plan.global_batch == 16
+    assert plan.base_lr == pytest.approx(0.05 * 16 / 32)
+
+
+def test_epochs_become_steps(tiny: Tiny) -> None:
+    plan = build_trainer(tiny("steps=null", "epochs=3")).plan
+    assert plan.total_steps == 12  # 90 images in batches of 8
