@@ -9,7 +9,6 @@ import cv2
 import pytest
 import torch
 
-
 # Tests run side by side, one core each; more threads than cores would wait for one another.
 torch.set_num_threads(1)
 cv2.setNumThreads(1)

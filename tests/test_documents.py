@@ -76,5 +76,13 @@ def test_the_two_commands_of_the_readme_are_targets_of_the_makefile() -> None:
     listed = subprocess.run(
         ["make", "--dry-run", "quickstart", "test"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    for words in ("train quickstart", "eval runs/quickstart synthetic", "export", "verify", "ruff", "pyright", "pytest"):
+    for words in (
+        "train quickstart",
+        "eval runs/quickstart synthetic",
+        "export",
+        "verify",
+        "ruff",
+        "pyright",
+        "pytest",
+    ):
         assert words in listed

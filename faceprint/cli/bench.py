@@ -21,7 +21,7 @@ NetworkArgument = Annotated[str, typer.Argument(metavar="[NETWORK]", help="A nam
 def train(
     network: NetworkArgument = "mbf",
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
-    steps: Annotated[int, typer.Option(help="Timed steps of each path.")] = 5,
+    steps: Annotated[int, typer.Option(help="Timed steps of each path in each of two turns.")] = 5,
     precision: Annotated[str, typer.Option(help="Of the fast path: auto, fp32, bf16 or fp16.")] = "auto",
     compile_network: Annotated[bool, typer.Option("--compile/--no-compile", help="Of the fast path.")] = True,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",

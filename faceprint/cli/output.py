@@ -45,7 +45,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 @contextmanager
 def progress_bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error; yields `update(done, total)`, to be called as work completes."""
+    """A progress bar on standard error; yields `update(done, total)`, to be called as work completes.
+
+    The bar appears with the first update, so that an error before it stands alone.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -69,6 +72,14 @@ def progress_bar(description: str, unit: str) -> Iterator[Callable[[int, int], N
         Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err) as progress:
-        task = progress.add_task(description, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    progress = Progress(*columns, console=err)
+    task = progress.add_task(description, total=None)
+
+    def update(done: int, total: int) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total or None)
+
+    try:
+        yield update
+    finally:
+        progress.stop()

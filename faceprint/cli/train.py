@@ -63,10 +63,10 @@ def describe(run: Any) -> str:
     if run.step:
         where += f", resumed at step {run.step}"
     return (
-        f"{config.network.name} ({parameters / 1e6:.2f} M parameters), {config.margin.name}, {plan.num_images:,} images of"
-        f" {plan.num_classes:,} identities, {run.trainer.device}\n"
-        f"{plan.total_steps:,} steps of {plan.global_batch} images ({plan.epoch(plan.total_steps):.1f} epochs), learning rate"
-        f" {plan.base_lr:g}; {where}"
+        f"{config.network.name} ({parameters / 1e6:.2f} M parameters), {config.margin.name},"
+        f" {plan.num_images:,} images of {plan.num_classes:,} identities, {run.trainer.device}\n"
+        f"{plan.total_steps:,} steps of {plan.global_batch} images ({plan.epoch(plan.total_steps):.1f} epochs),"
+        f" learning rate {plan.base_lr:g}; {where}"
     )
 
 

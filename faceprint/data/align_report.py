@@ -84,7 +84,6 @@ def write_report(destination: Path, settings: CropSettings, report: AlignReport 
     write_whole(destination / REPORT_FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
-
 def _earlier_settings(destination: Path) -> Mapping[str, Any] | None:
     path = destination / REPORT_FILE
     try:

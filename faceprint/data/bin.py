@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from faceprint.files import write_whole
 from faceprint.data.safe_pickle import PlainArray, read_plain
 from faceprint.errors import UserError
+from faceprint.files import write_whole
 
 
 def read_bin(path: str | os.PathLike[str]) -> tuple[list[bytes], NDArray[np.bool_]]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from faceprint.files import write_whole
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
 from faceprint.evaluation.protocols import Evaluation
+from faceprint.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -31,8 +31,9 @@ def find_model_folder(path: str | os.PathLike[str]) -> Path:
     for candidate in (folder, folder / "model"):
         if (candidate / CARD).is_file():
             return candidate
-    if not folder.exists():
-        raise UserError(f"{folder}: no such file or folder")
+    if not folder.is_dir():
+        what = "a file" if folder.is_file() else "no such folder"
+        raise UserError(f"{folder}: {what}; give a run folder or a model folder")
     if (folder / "config.yaml").is_file():
         raise UserError(f"{folder}: this run has not written {folder / 'model'} yet; let it train up to an evaluation")
     raise UserError(f"{folder}: neither a run folder nor a model folder: it has no {CARD} and no model/{CARD}")
@@ -72,6 +73,8 @@ def _content_hash(data: bytes) -> str:
 
 
 def _read(path: Path, limit: int = -1) -> bytes:
+    if not path.is_file():
+        raise UserError(f"{path}: cannot be read (no such file)")
     try:
         with path.open("rb") as file:
             return file.read(limit)

@@ -78,6 +78,8 @@ def _inspect(model: onnx.ModelProto, path: Path) -> Graph:
 def _parse(path: Path) -> onnx.ModelProto:
     onnx = require("onnx")
     helper = require("onnx.external_data_helper")
+    if not path.is_file():
+        raise UserError(f"{path}: cannot be read (no such file)")
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise UserError(f"{path}: more than 2 GiB, which no ONNX file can be")

@@ -20,7 +20,8 @@ _MOST_CALLS = 8  # side by side: Python itself is the limit then
 def torch_features(network: nn.Module, device: torch.device) -> Callable[[Floats], Floats]:
     """float32 (B, 3, H, W) -> raw embeddings float32 (B, D) by `network`, which is on `device`.
 
-    It is put into evaluation mode. On the CPU as many calls run side by side as torch has threads, up to 8, and share those.
+    It is put into evaluation mode. On the CPU as many calls run side by side as torch has threads, up to 8, and they
+    share those.
     """
     network.eval()
 

@@ -37,7 +37,7 @@ def attach_output(
     embedding_dim: int,
     eps: float,
 ) -> FaceNetwork:
-    """Join a backbone whose last map has `channels` and is `reduction` times smaller than the image to an output option.
+    """Join a backbone to an output option; its last map has `channels` and is `reduction` times smaller than the image.
 
     The map's height and width round up, as strided 3x3 convolutions with padding 1 do. Raises `UserError` for
     sizes that leave nothing of the image.

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 
 from faceprint.classifier import BatchStatistics
 from faceprint.data.loader import Batch
+from faceprint.errors import UserError
 from faceprint.training.measure import Stopwatch
 from faceprint.training.optim import set_learning_rate
 from faceprint.training.run import Run
@@ -37,8 +38,17 @@ class Outcome:
 def train(run: Run, report: Report) -> Outcome:
     """Train from `run.step` to the plan's last step. `report` gets every record as it is logged.
 
-    Raises `TrainingFailedError` when the loss stops being finite; checkpoints written before that stay.
+    Raises `TrainingFailedError` when the loss stops being finite; checkpoints written before that stay. Raises
+    `UserError` for images that cannot be used, and leaves no run folder where there is no checkpoint yet.
     """
+    try:
+        return _train(run, report)
+    except UserError:
+        run.abandon()
+        raise
+
+
+def _train(run: Run, report: Report) -> Outcome:
     config, trainer = run.config, run.trainer
     began, watch = time.perf_counter(), Stopwatch()
     train_record: dict[str, Any] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,14 +14,14 @@ from faceprint.classifier import BatchStatistics
 
 @dataclass
 class Means:
-    """Sums of loss and batch statistics since the last log line, kept on the device: adding one does not wait for it."""
+    """Sums of loss and batch statistics since the last log line, kept on the device: adding does not wait for it."""
 
     sums: Tensor
     first_bad: Tensor
     """Step of the first loss that was not finite; 0: none."""
     count: int = 0
 
-    NAMES = ("loss", "target_cosine", "train_accuracy", "embedding_norm")
+    NAMES: ClassVar[tuple[str, ...]] = ("loss", "target_cosine", "train_accuracy", "embedding_norm")
 
     @classmethod
     def on(cls, device: torch.device) -> Means:

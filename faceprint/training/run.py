@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,10 @@ class Run:
     def evaluate(self) -> list[dict[str, Any]]:
         """Score the present weights by every protocol; keeps the model if it is the best by the first one."""
         trainer = self.trainer
-        # Folded norms save about a third of the time, and the copy leaves the network in training mode.
-        network = fold_norms(copy.deepcopy(trainer.network).eval())
+        # Folded norms save about a third of the time; the fold is a copy.
+        trainer.network.eval()
+        network = fold_norms(trainer.network)
+        trainer.network.train()
         embedder = network_embedder(network, trainer.spec, trainer.device, name="the network in training")
         results = [evaluate_pairs(embedder, pairs).result for pairs in self.pair_sets]
         self._last_result = results[0] if results else None
@@ -94,6 +96,13 @@ class Run:
             logger.close()
         if not (self.pair_sets and self.config.evaluation.keep == "best"):
             self.save_model(self._last_result)
+
+    def abandon(self) -> None:
+        """Remove the folder of a new run that failed before its first checkpoint: nothing in it is worth keeping."""
+        for logger in self._loggers:
+            logger.close()
+        if self.folder is not None and not self.config.resume and not list_checkpoints(self.folder / "checkpoints"):
+            shutil.rmtree(self.folder)
 
     def save_model(self, result: dict[str, Any] | None) -> None:
         """Write `model/`. `result` is the evaluation of these weights; its threshold becomes the model's."""
@@ -211,7 +220,7 @@ def start_folder(run: Run, folder: Path) -> None:
 
 
 def check_same(config: Config, folder: Path) -> None:
-    """Raise `UserError` unless the run in `folder` was started with the same configuration, but for `FREE_ON_RESUME`."""
+    """Raise `UserError` unless the run in `folder` has the same configuration, but for `FREE_ON_RESUME`."""
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder}: nothing to resume there; start it without resume=true")
     old, new = load_config(str(folder / "config.yaml")).model_dump(), config.model_dump()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from faceprint.classifier import PartialFC
 from faceprint.config import Config
 from faceprint.data.augment import Augmentation
+from faceprint.data.images import ImageError
 from faceprint.data.loader import Loader, default_workers
 from faceprint.data.pixels import InputSpec
 from faceprint.data.sampler import BatchOrder
@@ -81,7 +82,7 @@ def build_trainer(config: Config) -> Trainer:
     spec = InputSpec(
         size=config.network.image_size, colour=config.input.colour, mean=config.input.mean, std=config.input.std
     )
-    spec.check(source[0][0], source.name(0))
+    check_size(source, spec)
     plan = make_plan(config, source)
     torch.manual_seed(config.seed)
     network = create_model(
@@ -94,7 +95,7 @@ def build_trainer(config: Config) -> Trainer:
         network.embedding_dim, plan.num_classes, build_margin(config.margin.name, config.margin.options)
     )
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-    network.to(device, memory_format=memory_format)
+    network.to(device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
     classifier.to(device)
     optimizer = make_optimizer(
         config.optimizer.name,
@@ -120,8 +121,16 @@ def build_trainer(config: Config) -> Trainer:
     )
 
 
+def check_size(source: Source, spec: InputSpec) -> None:
+    """Raise `UserError` where the first image that can be read has another size: better now than in the first step."""
+    for index in range(min(len(source), 16)):
+        with suppress(ImageError):
+            spec.check(source[index][0], source.name(index))
+            return
+
+
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type that convolutions run in. "auto" is bfloat16 on a GPU that has it, float16 on an older one, else float32."""
+    """The type that convolutions run in. "auto": bfloat16 on a GPU that has it, else float16; float32 elsewhere."""
     if name == "auto":
         if device.type != "cuda":
             return torch.float32

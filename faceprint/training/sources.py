@@ -9,10 +9,10 @@ from faceprint.config import Data, Exclude, FolderData, ListData, SyntheticData
 from faceprint.data.files import FileSource
 from faceprint.data.folder import image_folder
 from faceprint.data.lists import image_list
+from faceprint.data.pair_lists import read_pair_list
 from faceprint.data.source import Source
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
-from faceprint.data.pair_lists import read_pair_list
 
 
 def build_source(data: Data, image_size: tuple[int, int]) -> Source:

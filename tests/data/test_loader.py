@@ -75,7 +75,9 @@ def test_unreadable_images_are_counted_named_and_limited(folder: Path, workers: 
     assert list(loader.unreadable) == [str(folder / "p0" / "4.png")]
     assert "not an image" in loader.unreadable[str(folder / "p0" / "4.png")]
     strict = Loader(source, order(0, 5), SPEC, workers=workers, max_unreadable=0.05)
-    with pytest.raises(UserError, match=r"1 of 10 images cannot be read, more than loader\.max_unreadable=0\.05.*4\.png"):
+    with pytest.raises(
+        UserError, match=r"1 of 10 images cannot be read, more than loader\.max_unreadable=0\.05.*4\.png"
+    ):
         list(strict)
 
 

@@ -219,7 +219,7 @@ def test_a_network_that_cannot_be_traced_is_left_as_it_is():
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("absent", "no such file"), ("notes.txt", "give a run folder"), ("absent.onnx", "cannot be read")],
+    [("absent", "no such folder"), ("notes.txt", "give a run folder"), ("absent.onnx", "cannot be read")],
 )
 def test_what_load_refuses(tmp_path, name, words):
     (tmp_path / "notes.txt").write_text("")

@@ -143,9 +143,9 @@ def test_what_cannot_be_exported(exported, tmp_path):
     for tolerance in (0.0, -1.0, float("nan")):
         with pytest.raises(UserError, match="above 0"):
             export_onnx(exported.folder, tmp_path / "a.onnx", tolerance=tolerance)
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="no such folder"):
         export_onnx(tmp_path / "absent", tmp_path / "a.onnx")
-    with pytest.raises(UserError, match="neither a run folder"):
+    with pytest.raises(UserError, match="a file; give a run folder"):
         export_onnx(exported.file, tmp_path / "a.onnx")
 
 

@@ -237,7 +237,7 @@ def test_a_folder_or_an_absent_file_of_that_name(tmp_path):
     (tmp_path / "a.onnx").mkdir()
     with pytest.raises(UserError, match="neither a run folder"):
         faceprint.load(tmp_path / "a.onnx")
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="no such file"):
         faceprint.load(tmp_path / "b.onnx")
 
 
@@ -293,3 +293,18 @@ def test_old_prelu_with_its_own_broadcasting_is_left():
     content = prelu_network(6)
     split_prelu(content)
     assert [node.op_type for node in content.graph.node] == ["PRelu"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.onnx")
+    with pytest.raises(UserError, match="cannot be read"):
+        faceprint.load(tmp_path / "a.onnx")
+
+
+def test_names_that_are_no_text(tmp_path, capfd):
+    data = mean_network(1).SerializeToString().replace(b"Gemm", b"\xffemm")
+    (tmp_path / "a.onnx").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.onnx"):
+        faceprint.load(tmp_path / "a.onnx")
+    assert capfd.readouterr() == ("", "")

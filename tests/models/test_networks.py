@@ -41,7 +41,13 @@ def mobilefacenet_parameters(dim: int) -> int:
     return total + conv(512, 512, 7, 512) + 2 * 512 + 512 * dim + 2 * dim
 
 
-DEPTHS = {"r18": [2, 2, 2, 2], "r34": [3, 4, 6, 3], "r50": [3, 4, 14, 3], "r100": [3, 13, 30, 3], "r200": [6, 26, 60, 6]}
+DEPTHS = {
+    "r18": [2, 2, 2, 2],
+    "r34": [3, 4, 6, 3],
+    "r50": [3, 4, 14, 3],
+    "r100": [3, 13, 30, 3],
+    "r200": [6, 26, 60, 6],
+}
 # Measured on the published code (design notes): millions of parameters, MiB of state.
 PUBLISHED = {
     "r18": (24.026, 91.7),

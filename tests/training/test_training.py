@@ -34,7 +34,9 @@ def test_a_run_folder_has_what_it_promises(tiny: Tiny, trained: Trained, tmp_pat
     config = tiny()
     run, outcome, records = trained(config)
     folder = tmp_path / "run"
-    assert load_config(str(folder / "config.yaml")).model_dump(exclude={"recipe"}) == config.model_dump(exclude={"recipe"})
+    assert load_config(str(folder / "config.yaml")).model_dump(exclude={"recipe"}) == config.model_dump(
+        exclude={"recipe"}
+    )
     assert [record["step"] for record in lines(folder)] == [2, 4, 6]
     assert records[-1] == outcome.train_record
     expected = {"loss", "learning_rate", "samples_per_second", "data_wait_fraction", "target_cosine", "train_accuracy"}
@@ -60,7 +62,9 @@ def test_the_model_of_a_run_gives_the_embeddings_of_its_network(tiny: Tiny, trai
     assert np.abs(embedder.embed(images) - expected).max() < 1e-4
 
 
-@pytest.mark.parametrize("changes", [[], ["optimizer.name=adamw", "optimizer.lr=0.002"], ["accumulate=2", "batch_size=4"]])
+@pytest.mark.parametrize(
+    "changes", [[], ["optimizer.name=adamw", "optimizer.lr=0.002"], ["accumulate=2", "batch_size=4"]]
+)
 def test_resuming_anywhere_gives_the_bit_identical_run(
     tiny: Tiny, trained: Trained, tmp_path: Path, changes: list[str]
 ) -> None:
@@ -182,8 +186,8 @@ def test_existing_folders_and_resume_are_guarded(tiny: Tiny, trained: Trained, t
     with pytest.raises(UserError, match="continues the same curve, but optimizer was"):
         open_run(tiny("resume=true", "optimizer.lr=1"))
     before = sorted(tmp_path.rglob("*"))
+    (tmp_path / "run" / "checkpoints" / "step_000000006.pt").write_bytes(b"torn")
     with pytest.raises(UserError, match="not a readable checkpoint"):
-        (tmp_path / "run" / "checkpoints" / "step_000000006.pt").write_bytes(b"torn")
         open_run(tiny("resume=true"))
     assert sorted(tmp_path.rglob("*")) == before
 
