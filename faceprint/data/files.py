@@ -35,7 +35,7 @@ class FileSource:
         """Only the identities for which `keep(name, number of images)` holds, relabelled without gaps."""
         counts = np.bincount(self.labels, minlength=len(self.class_names))
         kept = np.array([keep(name, int(n)) for name, n in zip(self.class_names, counts, strict=True)], dtype=bool)
-        chosen = np.flatnonzero(kept[self.labels])
+        chosen: list[int] = np.flatnonzero(kept[self.labels]).tolist()
         new_label = np.cumsum(kept) - 1
         return FileSource(
             root=self.root,

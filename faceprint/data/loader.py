@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -78,7 +79,8 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # one worker, one core: the parallelism is in the number of workers
 
 
-def _unwrap(batch: Batch) -> Batch:
+def _unwrap(batch: Any) -> Batch:
+    """A whole batch comes from `__getitems__`: there is nothing left to collate."""
     return batch
 
 

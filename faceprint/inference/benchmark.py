@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -10,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from faceprint.device import resolve_device
 from faceprint.errors import UserError
 from faceprint.inference.folding import fold_norms
+from faceprint.inference.torch_features import torch_features
 from faceprint.models import create_model
+
+Floats = NDArray[np.float32]
 
 
 def benchmark_embedding(
@@ -25,24 +28,31 @@ def benchmark_embedding(
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Time `batches` batches through `network` with random weights: as it was trained, contiguous ("plain"), and with
-    norms folded, channels-last ("fast"), a batch of each in turn after one warm-up each. Times are medians.
+    """Time `batches` batches through `network` with random weights: as it was trained, contiguous, one call ("plain"),
+    and the way `load` runs it ("fast"), a batch of each in turn after one warm-up each. Times are medians.
     """
     if batch_size < 1 or batches < 1:
         raise UserError(f"bench needs batch_size >= 1 and batches >= 1, got {batch_size} and {batches}")
     where = resolve_device(device)
     torch.manual_seed(0)
-    plain = create_model(network).eval().requires_grad_(False).to(where)
-    fast = fold_norms(copy.deepcopy(plain)).to(memory_format=torch.channels_last)
-    images = torch.rand(batch_size, 3, 112, 112, device=where) * 2 - 1
-    paths = {"plain": (plain, images), "fast": (fast, images.contiguous(memory_format=torch.channels_last))}
+    model = create_model(network).eval().requires_grad_(False).to(where)
+    images = np.random.default_rng(0).uniform(-1, 1, (batch_size, 3, 112, 112)).astype(np.float32)
+
+    def plain(batch: Floats) -> Floats:
+        with torch.inference_mode():
+            return model(torch.from_numpy(batch).to(where)).cpu().numpy()
+
+    fast = torch_features(
+        fold_norms(model).to(memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]
+        where,
+    )
+    paths = {"plain": plain, "fast": fast}
     seconds: dict[str, list[float]] = {name: [] for name in paths}
-    outputs: dict[str, Any] = {}
+    outputs: dict[str, Floats] = {}
     for done in range(batches + 1):
-        for name, (model, batch) in paths.items():
+        for name, run in paths.items():
             started = time.perf_counter()
-            with torch.inference_mode():
-                outputs[name] = model(batch).float().cpu().numpy()
+            outputs[name] = run(images)
             if done:  # the first is the warm-up
                 seconds[name].append(time.perf_counter() - started)
         if progress:

@@ -1,0 +1,37 @@
+"""The benchmarks run, and their figures agree with each other. No speed is asserted: that is for quiet machines."""
+
+from __future__ import annotations
+
+import pytest
+
+from faceprint.errors import UserError
+from faceprint.inference.benchmark import benchmark_embedding
+from faceprint.memory import keep_freed_memory
+from faceprint.training.benchmark import benchmark_training
+
+
+def test_training_benchmark() -> None:
+    fast = {"precision": "fp32", "compile": False, "channels_last": True}
+    result = benchmark_training("mbf", batch_size=4, steps=1, fast=fast, device="cpu")
+    assert len(result["plain"]["losses"]) == len(result["fast"]["losses"]) == 6
+    assert result["largest_relative_loss_difference"] < 0.05
+    ratio = result["fast"]["samples_per_second"] / result["plain"]["samples_per_second"]
+    assert result["speedup"] == pytest.approx(ratio, rel=0.01)
+
+
+def test_embedding_benchmark() -> None:
+    result = benchmark_embedding("mbf", batch_size=4, batches=2, device="cpu")
+    assert result["largest_embedding_difference"] < 1e-4
+    ratio = result["fast"]["images_per_second"] / result["plain"]["images_per_second"]
+    assert result["speedup"] == pytest.approx(ratio, rel=0.01)
+
+
+def test_impossible_sizes_are_refused() -> None:
+    with pytest.raises(UserError, match="steps >= 1"):
+        benchmark_training("mbf", batch_size=4, steps=0, fast={})
+    with pytest.raises(UserError, match="batch_size >= 1"):
+        benchmark_embedding("mbf", batch_size=0, batches=1)
+
+
+def test_memory_can_be_kept_and_given_back() -> None:
+    assert keep_freed_memory() == keep_freed_memory(False)
