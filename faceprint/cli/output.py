@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from faceprint.files import write_whole
+
 JsonOption = Annotated[
     Optional[str],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
     typer.Option("--json", metavar="FILE", help="Write the result as JSON to FILE; - for standard output."),
@@ -30,7 +32,7 @@ def write_json(result: Mapping[str, Any], target: str | None) -> None:
     if target == "-":
         sys.stdout.write(text)
     else:
-        Path(target).write_text(text)
+        write_whole(Path(target), text.encode())
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, json_target: str | None) -> None:
