@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -182,6 +183,8 @@ def open_run(config: Config) -> Run:
     Nothing is written before everything is built and checked. Raises `UserError`, for instance for a run folder that
     exists without `resume`, and for a resumed one whose configuration differs in a key that changes the curve.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("training runs in one process so far; start faceprint train without a launcher")
     folder = run_folder(config)
     if folder is not None and config.resume:
         check_same(config, folder)

@@ -229,6 +229,12 @@ def test_the_learning_rate_is_scaled_from_the_reference_batch(tiny: Tiny) -> Non
     assert plan.base_lr == pytest.approx(0.05 * 16 / 32)
 
 
+def test_several_processes_are_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="in one process so far"):
+        open_run(tiny())
+
+
 def test_epochs_become_steps(tiny: Tiny) -> None:
     plan = build_trainer(tiny("steps=null", "epochs=3")).plan
     assert plan.total_steps == 12  # 90 images in batches of 8
