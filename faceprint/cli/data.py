@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from faceprint.cli.output import JsonOption, err, print_table, progress_bar, write_json
-from faceprint.errors import UserError
+from faceprint.cores import num_cores
 
 if TYPE_CHECKING:
     from faceprint.data.align_report import AlignReport
@@ -58,6 +57,7 @@ def align(
     """
     from faceprint.data.align_folder import WorkerDied, align_folder
     from faceprint.data.model_files import YUNET, find_model
+    from faceprint.data.pixels import parse_size
 
     with progress_bar("aligning", "photographs") as progress:
         try:
@@ -65,12 +65,12 @@ def align(
                 source,
                 destination,
                 detector_model=find_model(detector_model or YUNET.name),
-                size=_parse_size(size),
+                size=parse_size(size),
                 choose=choose,
                 score_threshold=score_threshold,
                 refine=refine,
                 image_format=image_format,
-                workers=_cores() if workers is None else workers,
+                workers=num_cores() if workers is None else workers,
                 progress=progress,
             )
         except WorkerDied as error:
@@ -95,30 +95,18 @@ def synthetic(
 
     The faces are drawings; what a network makes of them says nothing about photographs.
     """
+    from faceprint.data.pixels import parse_size
     from faceprint.data.synthetic import SyntheticFaces
     from faceprint.data.write_folder import write_folder
 
     faces = SyntheticFaces(
-        identities, images, size=_parse_size(size), difficulty=difficulty, seed=seed, first_identity=first_identity
+        identities, images, size=parse_size(size), difficulty=difficulty, seed=seed, first_identity=first_identity
     )
     with progress_bar("drawing", "images") as progress:
         write_folder(faces, destination, progress=progress)
     rows = [("identities", f"{identities:,}"), ("images", f"{len(faces):,}")]
     print_table(f"Generated people in {destination}", ["", "count"], rows, json_target=json_target)
     write_json({"folder": str(destination), "identities": identities, "images": len(faces)}, json_target)
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    """ "112x96" -> (112, 96), height and width."""
-    height, _, width = text.lower().partition("x")
-    if not (height.isascii() and height.isdigit() and width.isascii() and width.isdigit()):
-        raise UserError(f"size {text!r}: give height x width in pixels, such as 112x112 or 112x96")
-    return int(height), int(width)
-
-
-def _cores() -> int:
-    """Cores that this process may use: a batch system often allows fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _print_report(report: AlignReport, destination: Path, json_target: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -90,13 +89,12 @@ def cropped(paths: list[Path], embedder: Embedder, detector_model: str | None) -
 
 def _find_images(given: list[Path]) -> list[Path]:
     """The files given, and those below the folders given."""
-    from faceprint.data.images import IMAGE_SUFFIXES
+    from faceprint.data.images import IMAGE_SUFFIXES, images_below
 
     paths: list[Path] = []
     for path in given:
         if path.is_dir():
-            found = [Path(folder) / name for folder, _, names in os.walk(path) for name in names if name[0] != "."]
-            inside = sorted(file for file in found if file.suffix.lower() in IMAGE_SUFFIXES)
+            inside = [path / name for name in images_below(path)]
             if not inside:
                 raise UserError(f"{path}: no images in it or below; they end in {', '.join(IMAGE_SUFFIXES)}")
             paths.extend(inside)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from faceprint.data.files import FileSource, make_file_source
-from faceprint.data.images import IMAGE_SUFFIXES
+from faceprint.data.images import IMAGE_SUFFIXES, images_below
 from faceprint.errors import UserError
 
 
@@ -22,18 +22,9 @@ def image_folder(path: str | os.PathLike[str]) -> FileSource:
     identities: list[str] = []
     paths: list[str] = []
     for identity in sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."):
-        found = sorted(_images_below(root / identity))
+        found = images_below(root / identity)
         paths.extend(os.path.join(identity, name) for name in found)
         identities.extend([identity] * len(found))
     if not paths:
         raise UserError(f"{root}: no images; expected {root}/IDENTITY/IMAGE with {', '.join(IMAGE_SUFFIXES)}")
     return make_file_source(root, paths, identities)
-
-
-def _images_below(folder: Path) -> list[str]:
-    return [
-        os.path.relpath(os.path.join(parent, name), folder)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."
-    ]

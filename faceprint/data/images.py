@@ -32,6 +32,16 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     return decode_image(data, name=str(path))
 
 
+def images_below(folder: Path) -> list[str]:
+    """Paths relative to `folder` of the images in it and below, by their suffix, sorted; hidden files are left out."""
+    return sorted(
+        os.path.relpath(os.path.join(parent, name), folder)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."
+    )
+
+
 def decode_image(data: bytes, *, name: str) -> Image:
     """Decode an encoded image to uint8 (H, W, 3) RGB.
 

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator
 from faceprint.data.bin import read_bin
 from faceprint.data.images import IMAGE_SUFFIXES, Image, decode_image, read_image
 from faceprint.data.pair_lists import NUM_FOLDS, read_pair_list
+from faceprint.data.pixels import parse_size
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
 from faceprint.evaluation.metrics import contiguous_folds
@@ -25,15 +26,13 @@ Ints = NDArray[np.int64]
 NAMES_SHOWN = 20
 
 
-def _split(separator: str) -> BeforeValidator:
-    return BeforeValidator(lambda value: value.split(separator) if isinstance(value, str) else value)
-
-
 Folds = Annotated[
-    Sequence[int], BeforeValidator(lambda value: [value] if isinstance(value, int) else value), _split(",")
+    Sequence[int],
+    BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
+    BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value),
 ]
 """Numbers of folds; as an option also "1,2" or a single number."""
-Size = Annotated[tuple[int, int], _split("x")]
+Size = Annotated[tuple[int, int], BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value)]
 """Height and width in pixels; as an option also "112x96"."""
 
 

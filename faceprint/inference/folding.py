@@ -21,7 +21,7 @@ def fold_norms(network: FaceNetwork) -> FaceNetwork:
     """
     assert not network.training
     try:
-        backbone = fx.symbolic_trace(network.backbone)
+        backbone = fx.GraphModule(network.backbone, _Tracer().trace(network.backbone))
     except (TraceError, TypeError, ValueError, RuntimeError):
         return network
     modules: dict[str, nn.Module] = dict(backbone.named_modules())
@@ -39,6 +39,13 @@ def fold_norms(network: FaceNetwork) -> FaceNetwork:
     return FaceNetwork(
         backbone, network.output, image_size=network.image_size, embedding_dim=network.embedding_dim
     ).eval()
+
+
+class _Tracer(fx.Tracer):
+    """Takes every convolution as a whole; torch.fx by itself takes only torch's own classes so."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _conv_before(node: fx.Node, modules: dict[str, nn.Module], uses: Counter[str]) -> fx.Node | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from faceprint.data.pixels import InputSpec
+from faceprint.data.pixels import InputSpec, parse_size
 from faceprint.errors import UserError
-from faceprint.inference.model_card import checked
 from faceprint.registry import Table, unknown
 
 DEFAULTS = InputSpec()
@@ -29,15 +27,8 @@ def _number(text: str) -> float:
         raise UserError(f"{text!r} is not a number; give one in units of 0..255 pixels, such as 127.5 or 0") from error
 
 
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text.lower())
-    if match is None:
-        raise UserError(f"{text!r}: give height x width in pixels, such as 112x112 or 112x96")
-    return int(match[1]), int(match[2])
-
-
 FIELDS: Table[Callable[[str], Any]] = Table(
-    "input key", [("colour", _colour), ("mean", _number), ("std", _number), ("size", _size)]
+    "input key", [("colour", _colour), ("mean", _number), ("std", _number), ("size", parse_size)]
 )
 """Name of a field of `InputSpec` -> its value from text."""
 
@@ -51,7 +42,7 @@ def parse_overrides(overrides: Mapping[str, str]) -> dict[str, Any]:
             fields[key] = parse(text)
         except UserError as error:
             raise UserError(f"input.{key}={text}: {error}") from error
-    checked(InputSpec(**fields))
+    InputSpec(**fields)  # refuses what no image could be prepared with
     return fields
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 
 MAX_CARD_BYTES = 1_000_000
-_MAX_SIDE = 4096
 _SHOWN = 5
 
 
@@ -37,11 +35,6 @@ class ModelCard(BaseModel):
     threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
     content_hash: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")] | None = None
 
-    @field_validator("input")
-    @classmethod
-    def _check_input(cls, value: InputSpec) -> InputSpec:
-        return checked(value)
-
     def to_json(self) -> str:
         """The card as JSON text; `parse_card` reads it."""
         return self.model_dump_json(indent=2) + "\n"
@@ -57,13 +50,3 @@ def parse_card(text: str | bytes, name: str | os.PathLike[str]) -> ModelCard:
         found = [f"{'.'.join(map(str, item['loc'])) or 'JSON'}: {item['msg']}" for item in error.errors()]
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise UserError(f"{name}: not a model card of this program: {'; '.join(found[:_SHOWN])}{more}") from error
-
-
-def checked(spec: InputSpec) -> InputSpec:
-    """`spec` itself. Raises `UserError` for a size, mean or std that no image could be prepared with."""
-    height, width = spec.size
-    if not (1 <= height <= _MAX_SIDE and 1 <= width <= _MAX_SIDE):
-        raise UserError(f"input size {height}x{width}: height and width are 1 to {_MAX_SIDE} pixels")
-    if not (math.isfinite(spec.mean) and math.isfinite(spec.std) and spec.std > 0):
-        raise UserError(f"input mean {spec.mean} and std {spec.std}: both are finite numbers, std above 0")
-    return spec

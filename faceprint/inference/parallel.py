@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -12,11 +11,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Run = Callable[[Floats], Floats]
-
-
-def num_cores() -> int:
-    """Cores that this process may use: a batch system often allows fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def side_by_side(run: Run, *, threads: int, largest: int, start: Callable[[], None] | None = None) -> Run:

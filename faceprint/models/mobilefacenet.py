@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from faceprint.errors import UserError
+from faceprint.models.depthwise import DepthwiseConv2d
 from faceprint.models.network import FaceNetwork, attach_output
 from faceprint.models.norms import Norm, make_norm
 
@@ -17,6 +18,8 @@ def conv_norm(
     in_channels: int, channels: int, kernel: int, norm: Norm, *, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
     """Convolution - norm."""
+    if groups == in_channels == channels:
+        return nn.Sequential(DepthwiseConv2d(channels, kernel, stride), norm(channels))
     conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, norm(channels))
 

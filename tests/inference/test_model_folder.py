@@ -186,5 +186,5 @@ def test_folders_that_are_none(tmp_path):
 def test_cards_made_here_are_checked_too():
     with pytest.raises(ValidationError):
         small_card(embedding_dim=0)
-    with pytest.raises(ValidationError):
-        small_card(input=InputSpec(std=0.0))
+    with pytest.raises(UserError, match="std above 0"):
+        InputSpec(std=0.0)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from faceprint.inference.parallel import num_cores, side_by_side
+from faceprint.cores import num_cores
+from faceprint.inference.parallel import side_by_side
 from faceprint.inference.torch_features import torch_features
 
 
