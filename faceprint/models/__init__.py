@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from functools import partial
+from fnmatch import fnmatchcase
 from typing import Any
 
-from faceprint.models.mobilefacenet import mobilefacenet
+from faceprint.models.names import FAMILIES, PUBLISHED_NAMES, parse_name
 from faceprint.models.network import FaceNetwork
-from faceprint.models.resnet import resnet
-from faceprint.registry import Table, unknown
+from faceprint.registry import unknown
 
 __all__ = ["FaceNetwork", "create_model", "list_models"]
-
-NETWORKS: Table[Callable[..., FaceNetwork]] = Table(
-    "network",
-    [
-        ("r18", partial(resnet, depth=18)),
-        ("r34", partial(resnet, depth=34)),
-        ("r50", partial(resnet, depth=50)),
-        ("r100", partial(resnet, depth=100)),
-        ("r200", partial(resnet, depth=200)),
-        ("mbf", mobilefacenet),
-    ],
-)
 
 
 def create_model(
@@ -34,24 +20,23 @@ def create_model(
     image_size: tuple[int, int] = (112, 112),
     **options: Any,
 ) -> FaceNetwork:
-    """Build a network by its published name.
+    """Build a network by its published name, such as "r50" or "SE-LResNet50E_v3", or by a family's, such as "resnet".
 
-    `embedding_dim` None is the network's own default (512 in the tables); `image_size` is (height, width).
-    `options` are keyword arguments of the network's builder, such as `output="FC"` or `norm="bn"`. The network takes
-    float (B, 3, height, width) RGB in [-1, 1] and returns raw (not normalised) float32 embeddings (B, D).
-    Raises `UserError` for an unknown name or option, naming the choices.
+    `embedding_dim` None is the network's own default (512 in most tables); `image_size` is (height, width).
+    `options` are keyword arguments of the family's builder, such as `depth=34`, `output="FC"` or `norm="syncsn"`; they
+    win over what the name says. The network takes float (B, 3, height, width) RGB in [-1, 1] and returns raw (not
+    normalised) float32 embeddings (B, D). Raises `UserError` for an unknown name, part of a name or option, naming the
+    choices.
     """
-    builder = NETWORKS[name]
-    bound: set[str] = set(builder.keywords) if isinstance(builder, partial) else set()
-    allowed = [option for option in inspect.signature(builder).parameters if option not in bound]
+    family, stated = parse_name(name)
+    builder = FAMILIES[family]
+    allowed = list(inspect.signature(builder).parameters)
     for option in options:
         if option not in allowed:
             raise unknown(f"option of network {name!r}", option, allowed)
-    if embedding_dim is not None:
-        options["embedding_dim"] = embedding_dim
-    return builder(image_size=image_size, **options)
+    return builder(image_size=image_size, embedding_dim=embedding_dim, **{**stated, **options})
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names that `create_model` takes and that match the shell `pattern`."""
-    return NETWORKS.matching(pattern)
+    """The published names that match the shell `pattern`; the grammar of `faceprint.models.names` takes more."""
+    return [name for name in PUBLISHED_NAMES if fnmatchcase(name, pattern)]

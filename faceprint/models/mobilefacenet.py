@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from faceprint.errors import UserError
 from faceprint.models.depthwise import DepthwiseConv2d
-from faceprint.models.network import FaceNetwork, attach_output
-from faceprint.models.norms import Norm, make_norm
+from faceprint.models.network import FaceNetwork, attach_output, map_after
+from faceprint.models.norms import Norm
 
 EPS = 1e-5
 
@@ -91,10 +92,11 @@ def mobilefacenet(
     blocks: tuple[int, int, int, int] = (1, 4, 6, 2),
     scale: int = 2,
     width: float = 1.0,
-    embedding_dim: int = 512,
+    embedding_dim: int | None = None,
     image_size: tuple[int, int] = (112, 112),
     output: str = "GDC",
     norm: str = "bn",
+    norm_options: Mapping[str, Any] | None = None,
 ) -> FaceNetwork:
     """MobileFaceNet; the defaults are `mbf` (2.06 M parameters at 512 dimensions). `scale` 1 halves the ends of the
     bottlenecks, as in the paper; `width` multiplies all channels (0.5 with `scale` 1: half the paper's MobileFaceNet).
@@ -103,15 +105,16 @@ def mobilefacenet(
     """
     if scale < 1 or not 0 < width <= 8:
         raise UserError(f"scale must be at least 1 and width in (0, 8], got scale={scale}, width={width}")
-    backbone = MobileFaceNetBackbone(blocks, scale, width, make_norm(norm, EPS))
+    layers = Norm(norm, EPS, norm_options or {})
+    backbone = MobileFaceNetBackbone(blocks, scale, width, layers)
     network = attach_output(
         backbone,
         output,
         channels=backbone.channels,
-        reduction=16,
+        map_size=map_after(image_size, 16),
         image_size=image_size,
         embedding_dim=embedding_dim,
-        eps=EPS,
+        norm=layers,
     )
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

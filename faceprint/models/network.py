@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from faceprint.errors import UserError
+from faceprint.models.norms import Norm
 from faceprint.models.outputs import OUTPUTS
 
 
@@ -32,21 +33,38 @@ def attach_output(
     output: str,
     *,
     channels: int,
-    reduction: int,
+    map_size: tuple[int, int],
     image_size: tuple[int, int],
-    embedding_dim: int,
-    eps: float,
+    embedding_dim: int | None,
+    norm: Norm,
+    default_dim: int = 512,
 ) -> FaceNetwork:
-    """Join a backbone to an output option; its last map has `channels` and is `reduction` times smaller than the image.
+    """Join a backbone to an output option; its last map has `channels` and the height and width `map_size`.
 
-    The map's height and width round up, as strided 3x3 convolutions with padding 1 do. Raises `UserError` for
-    sizes that leave nothing of the image.
+    `embedding_dim` None is what the option fixes (A, Z), else `default_dim`. Raises `UserError` for an unknown
+    option and for a number of dimensions that the option cannot give.
     """
-    if embedding_dim < 1:
-        raise UserError(f"embedding_dim must be at least 1, got {embedding_dim}")
+    option = OUTPUTS[output]
+    fixed = option.fixed_dim(channels, map_size)
+    dim = embedding_dim if embedding_dim is not None else fixed or default_dim
+    if dim < 1:
+        raise UserError(f"embedding_dim must be at least 1, got {dim}")
+    if fixed is not None and dim != fixed:
+        raise UserError(
+            f"embedding_dim {dim}: output option {output!r} has no layer to change the size, it gives {fixed} here;"
+            f" leave embedding_dim out or choose another option, such as 'C' or 'E'"
+        )
+    head = option.build(channels, map_size, dim, norm)
+    return FaceNetwork(backbone, head, image_size=image_size, embedding_dim=dim)
+
+
+def map_after(image_size: tuple[int, int], reduction: int) -> tuple[int, int]:
+    """Size of the last map of a network whose strides multiply to `reduction`, each rounding up.
+
+    That is what strided convolutions do whose padding is half their kernel. Raises `UserError` for an image so
+    small that less than 2 x 2 places are left.
+    """
     height, width = image_size
-    if min(height, width) < 2 * reduction:
-        raise UserError(f"image_size {height}x{width} is too small: at least {2 * reduction} pixels each way")
-    map_size = (-(-height // reduction), -(-width // reduction))
-    head = OUTPUTS[output](channels, map_size, embedding_dim, eps)
-    return FaceNetwork(backbone, head, image_size=image_size, embedding_dim=embedding_dim)
+    if min(height, width) <= reduction:
+        raise UserError(f"image_size {height}x{width} is too small: at least {reduction + 1} pixels each way")
+    return -(-height // reduction), -(-width // reduction)

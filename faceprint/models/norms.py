@@ -1,15 +1,35 @@
-"""Normalisation layers by name. A factory takes `(num_features, eps)` and returns a module for (B, C, H, W)."""
+"""Normalisation layers by name, for (B, C, H, W)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
 from faceprint.registry import Table
 
-Norm = Callable[[int], nn.Module]
-"""What a network is built with: number of channels -> normalisation layer; the name and eps are bound already."""
+
+@dataclass(frozen=True)
+class Norm:
+    """What a network is built with: `norm(C)` makes a layer for maps, `norm.embedding(D)` one for embeddings (B, D).
+
+    `eps` stands under the root beside the variance. Embeddings have no places to take statistics over: whatever maps
+    are normalised by, they get a batch norm.
+    """
+
+    name: str
+    eps: float
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __call__(self, num_features: int) -> nn.Module:
+        return NORMS[self.name](num_features, self.eps, **self.options)
+
+    def embedding(self, embedding_dim: int, *, learned_scale: bool = True) -> nn.Module:
+        layer = nn.BatchNorm1d(embedding_dim, eps=self.eps)
+        layer.weight.requires_grad_(learned_scale)
+        return layer
 
 
 def batch_norm(num_features: int, eps: float) -> nn.Module:
@@ -18,9 +38,3 @@ def batch_norm(num_features: int, eps: float) -> nn.Module:
 
 
 NORMS: Table[Callable[[int, float], nn.Module]] = Table("norm", [("bn", batch_norm)])
-
-
-def make_norm(name: str, eps: float) -> Norm:
-    """The factory `num_features -> layer` for a norm of the table; an unknown name lists the choices."""
-    factory = NORMS[name]
-    return lambda num_features: factory(num_features, eps)
