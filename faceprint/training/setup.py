@@ -25,6 +25,7 @@ from faceprint.errors import UserError
 from faceprint.margins import MARGINS, Margin
 from faceprint.memory import keep_freed_memory
 from faceprint.models import FaceNetwork, create_model
+from faceprint.models.norms import mixing_logits
 from faceprint.registry import unknown
 from faceprint.training.optim import make_optimizer
 from faceprint.training.schedule import make_schedule
@@ -103,6 +104,7 @@ def build_trainer(config: Config) -> Trainer:
         lr=plan.base_lr,
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
+        undecayed=mixing_logits(network),
     )
     return Trainer(
         plan=plan,
