@@ -135,13 +135,14 @@ syncsn, `groups` of gn."""
 class Norm:
     """What a network is built with: `norm(C)` makes a layer for maps, `norm.embedding(D)` one for embeddings (B, D).
 
-    `eps` stands under the root beside the variance, `options` are those of the table's row. Raises `UserError` for an
-    unknown name or option.
+    `eps` stands under the root beside the variance, `options` are those of the table's row. Without `learned_scale` the
+    scale of a map's norm stays at 1. Raises `UserError` for an unknown name or option.
     """
 
     name: str
     eps: float
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    learned_scale: bool = True
 
     def __post_init__(self) -> None:
         allowed = [name for name in inspect.signature(NORMS[self.name]).parameters if name not in _NOT_OPTIONS]
@@ -153,7 +154,10 @@ class Norm:
             raise UserError(f"stat_group={group!r}: give the number of images that share statistics, at least 1")
 
     def __call__(self, num_features: int) -> nn.Module:
-        return NORMS[self.name](num_features, self.eps, **self.options)
+        layer = NORMS[self.name](num_features, self.eps, **self.options)
+        if not self.learned_scale and isinstance(layer.weight, nn.Parameter):
+            layer.weight.requires_grad_(False)
+        return layer
 
     def embedding(self, embedding_dim: int, *, learned_scale: bool = True) -> nn.Module:
         """A batch norm, whatever the maps are normalised by: embeddings have no places to take statistics over.
