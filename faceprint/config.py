@@ -226,6 +226,9 @@ class Config(Section):
     """One line about the recipe, shown by `faceprint zoo`."""
     out: Path | None = None
     """The run folder; null: `runs/` and the recipe's name."""
+    init_from: Path | None = None
+    """Whose weights are the first: a run folder (class centres too, where the people are the same), a model folder or a
+    file of published weights; null: random ones."""
     seed: Count = 0
     """Of the first weights, the order of the data and the augmentation."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
@@ -303,7 +306,8 @@ def _read_text(path: Path) -> str:
 def load_config(recipe: str, assignments: Sequence[str] = ()) -> Config:
     """The configuration of `faceprint train RECIPE key=value …`. Raises `UserError` naming the key at fault.
 
-    An assignment that chooses another data source, network or margin drops what the recipe said of the old one;
+    An assignment that chooses another data source, network or margin drops what the recipe said of the old one; another
+    data source drops the licence too;
     `steps` and `epochs` replace each other.
     """
     values = read_recipe(recipe)
@@ -324,6 +328,8 @@ def _drop_superseded(values: dict[str, Any], key: str, value: Any) -> dict[str, 
     ):
         return values
     kept = {} if section == "data" else {name: old[name] for name in old if name != "options"}
+    if section == "data":  # the recipe's licence was for weights trained on the recipe's images
+        values = {name: values[name] for name in values if name != "licence"}
     return {**values, section: kept}
 
 

@@ -12,7 +12,7 @@ from faceprint.cli.output import JsonOption, out, print_table, write_json
 def zoo(
     name: Annotated[
         Optional[str],  # noqa: UP045 - read by typer at run time
-        typer.Argument(metavar="[NAME]", help="One recipe, to be shown whole."),
+        typer.Argument(metavar="NAME", help="One recipe, to be shown whole."),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
