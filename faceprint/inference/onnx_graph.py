@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from faceprint.errors import UserError
-from faceprint.inference.onnx_extra import require
+from faceprint.onnx_extra import require
 from faceprint.inference.onnx_rewrite import drop_weights_from_inputs
 
 if TYPE_CHECKING:
