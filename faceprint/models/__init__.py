@@ -42,7 +42,9 @@ def create_model(
     for option in options:
         if option not in allowed:
             raise unknown(f"option of network {name!r}", option, allowed)
-    return builder(image_size=image_size, embedding_dim=embedding_dim, **{**stated, **options})
+    if embedding_dim is not None:
+        options["embedding_dim"] = embedding_dim
+    return builder(image_size=image_size, **{**stated, **options})
 
 
 def list_models(pattern: str = "*") -> list[str]:
