@@ -62,7 +62,8 @@ def _runs(layers: nn.Sequential) -> list[list[nn.Module]]:
     """The layers as arcface_torch numbers them: units in a row that add their input count as one."""
     runs: list[list[nn.Module]] = []
     for residual, group in groupby(layers, lambda layer: isinstance(layer, Bottleneck) and layer.residual):
-        runs.extend([list(group)] if residual else [[layer] for layer in group])
+        members = list(group)
+        runs.extend([members] if residual else [[layer] for layer in members])
     return runs
 
 
@@ -89,6 +90,8 @@ def _published_mbf(network: FaceNetwork) -> FaceNetwork | None:
     if not isinstance(backbone, MobileFaceNetBackbone):
         return None
     runs = _runs(backbone.layers)
+    if len(runs) != 8:
+        return None
     stem, first, second, third = (len(run) for run in runs[1::2])
     scale = network.state_dict()["backbone.layers.0.0.weight"].shape[0] // 64
     return mobilefacenet(blocks=(stem, first, second, third), scale=scale, embedding_dim=network.embedding_dim)

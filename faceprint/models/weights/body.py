@@ -15,15 +15,14 @@ from itertools import accumulate
 from faceprint.data.pixels import InputSpec
 from faceprint.models.network import FaceNetwork
 from faceprint.models.resnet import EPS_IRESNET
-from faceprint.models.weights.layout import Layout, Rules, Source, by_rules
+from faceprint.models.weights.layout import Constant, Layout, Rules, Source, by_rules
 
 _BGR = InputSpec(colour="bgr")
 _STEM = {"conv1": 0, "bn1": 1, "prelu": 2}
 
 
 def _body(ends: Rules, unit: Rules) -> Callable[[FaceNetwork], Callable[[str], Source | None]]:
-    """`ends` are rules for stem and output; `unit` those for a unit, of names such as "3.bn1.weight", 3 being its number
-    in the body."""
+    """`ends` are rules for the output; `unit` those for names such as "3.bn1.weight", 3 being the unit's number."""
     from_ends, from_unit = by_rules([*_numbered("backbone", "input_layer", _STEM), *ends]), by_rules(unit)
 
     def source(network: FaceNetwork) -> Callable[[str], Source | None]:
@@ -54,15 +53,13 @@ def _numbered(ours: str, theirs: str, places: Mapping[str, int]) -> Rules:
 
 def _unit(places: Mapping[str, int], excite: str) -> Rules:
     """Rules for a unit: `places` of its layers, `excite` the name of its SE block."""
-    numbered = [
-        (rf"(\d+)\.{name}\.(\w+)", rf"body.\1.res_layer.{number}.\2") for name, number in places.items()
-    ]
+    numbered = [(rf"(\d+)\.{name}\.(\w+)", rf"body.\1.res_layer.{number}.\2") for name, number in places.items()]
     return [
         *numbered,
         (r"(\d+)\.downsample\.([01]\.\w+)", r"body.\1.shortcut_layer.\2"),
         (r"(\d+)\.se\.gate\.1\.weight", rf"body.\1.res_layer.{excite}.fc1.weight"),
         (r"(\d+)\.se\.gate\.3\.weight", rf"body.\1.res_layer.{excite}.fc2.weight"),
-        (r"(\d+)\.se\.gate\.(1\.bias|2\.weight|3\.bias)", 0.0),
+        (r"(\d+)\.se\.gate\.(1\.bias|2\.weight|3\.bias)", Constant(0.0)),
     ]
 
 
@@ -78,8 +75,8 @@ CVLFACE = Layout(
     source=_body(
         [
             *_numbered("output", "output_layer", _OUTPUT),
-            (r"output\.features\.weight", 1.0),
-            (r"output\.features\.bias", 0.0),
+            (r"output\.features\.weight", Constant(1.0)),
+            (r"output\.features\.bias", Constant(0.0)),
             (r"output\.features\.(\w+)", r"output_layer.4.\1"),
         ],
         _unit(_CVLFACE_UNIT, "se_block"),
@@ -92,8 +89,8 @@ CVLFACE = Layout(
 # Between the first convolution and the PReLU there is no norm: ours is given moments with which it changes nothing
 # in evaluation. In training it is a norm again.
 _NO_NORM: Rules = [
-    (r"\d+\.bn2\.(weight|running_var)", 1.0),
-    (r"\d+\.bn2\.(bias|running_mean|num_batches_tracked)", 0.0),
+    (r"\d+\.bn2\.(weight|running_var)", Constant(1.0)),
+    (r"\d+\.bn2\.(bias|running_mean|num_batches_tracked)", Constant(0.0)),
 ]
 
 INSIGHTFACE_PYTORCH = Layout(

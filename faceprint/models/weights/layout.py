@@ -17,9 +17,15 @@ class Shared:
     name: str
 
 
-Source = str | float | Shared
-"""Where a tensor of ours comes from: its name in the file or, where that code base has no such tensor, the number
-that makes our layer compute the same."""
+@dataclass(frozen=True)
+class Constant:
+    """The code base has no such tensor: ours, full of this number, computes the same."""
+
+    value: float
+
+
+Source = str | Shared | Constant
+"""Where a tensor of ours comes from; a string is its name in the file."""
 
 Rules = Sequence[tuple[str, Source]]
 """A pattern of our names -> where the tensor comes from; names may refer to the pattern's groups."""

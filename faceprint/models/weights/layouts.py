@@ -46,6 +46,4 @@ def recognise(names: Iterable[str], path: object) -> tuple[str, str]:
             if match:
                 return layout, match["prefix"]
     shown = ", ".join(name[:80] for name in listed[:_SHOWN])
-    raise UserError(
-        f"{path}: no known layout has names like its {len(listed)}: {shown} …; known: {', '.join(LAYOUTS)}"
-    )
+    raise UserError(f"{path}: no known layout has names like its {len(listed)}: {shown} …; known: {', '.join(LAYOUTS)}")

@@ -15,7 +15,7 @@ from faceprint.errors import UserError
 from faceprint.models.network import FaceNetwork
 from faceprint.models.weights.checkpoint import Checkpoint
 from faceprint.models.weights.eps import moved_variances, norms
-from faceprint.models.weights.layout import Shared, Source
+from faceprint.models.weights.layout import Constant, Shared, Source
 from faceprint.models.weights.layouts import LAYOUTS, recognise
 from faceprint.models.weights.reading import read_checkpoint
 
@@ -72,8 +72,8 @@ def load_weights(model: FaceNetwork, path: str | os.PathLike[str], *, allow_mism
     report = WeightsReport(
         path=str(path),
         layout=layout,
-        loaded=sum(not isinstance(source, float) for source in fitting.values()),
-        filled=[name for name, source in fitting.items() if isinstance(source, float)],
+        loaded=sum(not isinstance(source, Constant) for source in fitting.values()),
+        filled=[name for name, source in fitting.items() if isinstance(source, Constant)],
         missing=_missing(state, sources, inside),
         unexpected=_unexpected(sources, inside),
         reshaped=_reshaped(sources, inside, state),
@@ -89,7 +89,7 @@ def load_weights(model: FaceNetwork, path: str | os.PathLike[str], *, allow_mism
 
 
 def _fits(source: Source, inside: Mapping[str, Tensor], ours: Tensor) -> bool:
-    if isinstance(source, float):
+    if isinstance(source, Constant):
         return True
     if isinstance(source, Shared):
         return source.name in inside and inside[source.name].numel() == 1
@@ -102,8 +102,8 @@ def _long_sides(tensor: Tensor) -> list[int]:
 
 
 def _value(source: Source, inside: Mapping[str, Tensor], ours: Tensor) -> Tensor:
-    if isinstance(source, float):
-        return torch.full_like(ours, source)
+    if isinstance(source, Constant):
+        return torch.full_like(ours, source.value)
     if isinstance(source, Shared):
         return inside[source.name].to(ours.dtype).reshape(()).expand(ours.shape)
     return inside[source].to(ours.dtype).reshape(ours.shape)
@@ -127,13 +127,11 @@ def _unexpected(sources: Mapping[str, Source], inside: Mapping[str, Tensor]) -> 
     return [name for name in inside if name not in wanted and not name.endswith(_COUNTER)]
 
 
-def _reshaped(
-    sources: Mapping[str, Source], inside: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> list[str]:
+def _reshaped(sources: Mapping[str, Source], inside: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     others = [
         (place, state[name])
         for name, source in sources.items()
-        if (place := _name_in_file(source)) in inside and not _fits(source, inside, state[name])
+        if (place := _name_in_file(source)) is not None and place in inside and not _fits(source, inside, state[name])
     ]
     return [f"{place} {tuple(inside[place].shape)}, the network has {tuple(ours.shape)}" for place, ours in others]
 

@@ -52,7 +52,9 @@ def _read_torch(path: Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"asks for {asked[1]}, which weights do not need" if asked else "is damaged, or holds more than weights"
+        reason = (
+            f"asks for {asked[1]}, which weights do not need" if asked else "is damaged, or holds more than weights"
+        )
         raise UserError(
             f"{path}: refused, and nothing in it was run: it {reason}; have whoever made it save the"
             " state dict alone, or as .safetensors"

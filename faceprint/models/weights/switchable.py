@@ -1,31 +1,31 @@
 """Layout of the face-recognition networks of the Switchable-Normalization code.
 
-Source: github.com/switchablenorms/Switchable-Normalization, face_recognition/. Norms are called norm1, norm2 …, and
-their per-channel tensors are (1, C, 1, 1) or (1, C, 1). The three logits, mean_weight and var_weight, stand in the order IN, LN, BN, as ours; with
-ARGMAX the largest logit decides, so the same files serve.
+Source: github.com/switchablenorms/Switchable-Normalization, face_recognition/. Norms are called norm1, norm2 …,
+their tensors are (1, C, 1, 1) or (1, C, 1). The logits, called mean_weight and var_weight, stand in the order IN, LN,
+BN, as ours do; with ARGMAX the largest logit decides, so the same files serve.
 """
 
 from __future__ import annotations
 
 from faceprint.data.pixels import InputSpec
-from faceprint.models.weights.layout import Layout, Shared, by_rules
+from faceprint.models.weights.layout import Constant, Layout, Shared, by_rules
 
 EPS_NORM, EPS_EMBEDDING = 2e-5, 1e-5
 
 _rules = by_rules(
     [
-    (r"backbone\.bn1\.(\w+)", r"norm1.\1"),
-    (r"backbone\.((conv1|prelu)\.\w+)", r"\1"),
-    (r"backbone\.(layer\d\.\d+)\.bn(\d\.\w+)", r"\1.norm\2"),
-    (r"backbone\.(layer\d\.\d+\.(conv\d|prelu|downsample\.[01])\.\w+)", r"\1"),
-    (r"backbone\.(layer\d\.\d+\.se)\.gate\.1\.weight", r"\1.fc1.weight"),
-    (r"backbone\.(layer\d\.\d+\.se)\.gate\.2\.weight", Shared(r"\1.pelu.weight")),
-    (r"backbone\.(layer\d\.\d+\.se)\.gate\.3\.weight", r"\1.fc2.weight"),
-    (r"backbone\.layer\d\.\d+\.se\.gate\.[13]\.bias", 0.0),
-    (r"output\.norm\.(\w+)", r"output_layer.0.\1"),
-    (r"output\.fc\.(\w+)", r"output_layer.3.\1"),
-    (r"output\.features\.(\w+)", r"output_layer.4.\1"),
-]
+        (r"backbone\.bn1\.(\w+)", r"norm1.\1"),
+        (r"backbone\.((conv1|prelu)\.\w+)", r"\1"),
+        (r"backbone\.(layer\d\.\d+)\.bn(\d\.\w+)", r"\1.norm\2"),
+        (r"backbone\.(layer\d\.\d+\.(conv\d|prelu|downsample\.[01])\.\w+)", r"\1"),
+        (r"backbone\.(layer\d\.\d+\.se)\.gate\.1\.weight", r"\1.fc1.weight"),
+        (r"backbone\.(layer\d\.\d+\.se)\.gate\.2\.weight", Shared(r"\1.pelu.weight")),
+        (r"backbone\.(layer\d\.\d+\.se)\.gate\.3\.weight", r"\1.fc2.weight"),
+        (r"backbone\.layer\d\.\d+\.se\.gate\.[13]\.bias", Constant(0.0)),
+        (r"output\.norm\.(\w+)", r"output_layer.0.\1"),
+        (r"output\.fc\.(\w+)", r"output_layer.3.\1"),
+        (r"output\.features\.(\w+)", r"output_layer.4.\1"),
+    ]
 )
 SWITCHABLE = Layout(
     marker=r"layer1\.0\.norm1\.weight",
