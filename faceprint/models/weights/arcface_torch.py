@@ -16,10 +16,10 @@ from faceprint.data.pixels import InputSpec
 from faceprint.models.mobilefacenet import EPS as EPS_MBF
 from faceprint.models.mobilefacenet import Bottleneck, MobileFaceNetBackbone, mobilefacenet
 from faceprint.models.network import FaceNetwork
-from faceprint.models.resnet import EPS_IRESNET, ResNetBackbone, resnet
+from faceprint.models.resnet import EPS_IRESNET, resnet
 from faceprint.models.vit import EPS_EMBEDDING as EPS_VIT_EMBEDDING
 from faceprint.models.vit import ViTBackbone, vit
-from faceprint.models.weights.layout import Layout, Source, by_rules
+from faceprint.models.weights.layout import Layout, Source, by_rules, units_per_stage
 
 _iresnet = by_rules(
     [
@@ -32,11 +32,10 @@ _iresnet = by_rules(
 
 
 def _published_iresnet(network: FaceNetwork) -> FaceNetwork | None:
-    backbone = network.backbone
-    if not isinstance(backbone, ResNetBackbone):
-        return None
-    units = [len(stage) for stage in (backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4)]
-    return resnet(units=units, bottleneck=False, eps=EPS_IRESNET, embedding_dim=network.embedding_dim)
+    units = units_per_stage(network)
+    return (
+        resnet(units=units, bottleneck=False, eps=EPS_IRESNET, embedding_dim=network.embedding_dim) if units else None
+    )
 
 
 IRESNET = Layout(

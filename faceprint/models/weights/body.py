@@ -15,7 +15,7 @@ from itertools import accumulate
 from faceprint.data.pixels import InputSpec
 from faceprint.models.network import FaceNetwork
 from faceprint.models.resnet import EPS_IRESNET
-from faceprint.models.weights.layout import Constant, Layout, Rules, Source, by_rules
+from faceprint.models.weights.layout import Constant, Layout, Rules, Source, by_rules, units_per_stage
 
 _BGR = InputSpec(colour="bgr")
 _STEM = {"conv1": 0, "bn1": 1, "prelu": 2}
@@ -26,24 +26,15 @@ def _body(ends: Rules, unit: Rules) -> Callable[[FaceNetwork], Callable[[str], S
     from_ends, from_unit = by_rules([*_numbered("backbone", "input_layer", _STEM), *ends]), by_rules(unit)
 
     def source(network: FaceNetwork) -> Callable[[str], Source | None]:
-        starts = _first_units(network)
+        before = list(accumulate(units_per_stage(network), initial=0))
 
         def place(name: str) -> Source | None:
-            match = re.fullmatch(r"backbone\.(layer\d)\.(\d+)\.(.+)", name)
-            return from_unit(f"{starts[match[1]] + int(match[2])}.{match[3]}") if match else from_ends(name)
+            match = re.fullmatch(r"backbone\.layer(\d)\.(\d+)\.(.+)", name)
+            return from_unit(f"{before[int(match[1]) - 1] + int(match[2])}.{match[3]}") if match else from_ends(name)
 
         return place
 
     return source
-
-
-def _first_units(network: FaceNetwork) -> dict[str, int]:
-    """Name of a stage -> how many units are before it."""
-    found = {re.match(r"backbone\.(layer\d)\.(\d+)\.", name) for name in network.state_dict()}
-    units = {(match[1], match[2]) for match in found if match}
-    stages = sorted({stage for stage, _ in units})
-    counts = [sum(stage == own for own, _ in units) for stage in stages]
-    return dict(zip(stages, accumulate([0, *counts[:-1]]), strict=True))
 
 
 def _numbered(ours: str, theirs: str, places: Mapping[str, int]) -> Rules:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from faceprint.data.pixels import InputSpec
 from faceprint.models.network import FaceNetwork
+from faceprint.models.resnet import ResNetBackbone
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ class Layout:
         source = self.source(network)
         found = ((name, source(name)) for name in network.state_dict())
         return {name: place for name, place in found if place is not None}
+
+
+def units_per_stage(network: FaceNetwork) -> list[int]:
+    """Numbers of units in the stages of a residual network, none for another network."""
+    backbone = network.backbone
+    if not isinstance(backbone, ResNetBackbone):
+        return []
+    return [len(stage) for stage in (backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4)]
 
 
 def by_rules(rules: Rules) -> Callable[[str], Source | None]:
