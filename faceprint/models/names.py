@@ -130,7 +130,7 @@ def _output(name: str, given: str | None, default: str) -> str:
 
 def _resnet(name: str, parts: dict[str, str | None]) -> Expression:
     """A (SE-)(L)ResNet or ResNeXt of the 2017 tables."""
-    depth = _part(name, "depth", parts["depth"], [str(known) for known in UNITS_PER_STAGE])
+    depth = _part(name, "depth", str(parts["depth"]), [str(known) for known in UNITS_PER_STAGE])
     groups = 32 if parts["kind"] == "ResNeXt" else 1
     return "resnet", {
         "depth": int(depth),

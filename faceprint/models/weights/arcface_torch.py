@@ -19,7 +19,7 @@ from faceprint.models.network import FaceNetwork
 from faceprint.models.resnet import EPS_IRESNET, resnet
 from faceprint.models.vit import EPS_EMBEDDING as EPS_VIT_EMBEDDING
 from faceprint.models.vit import ViTBackbone, vit
-from faceprint.models.weights.layout import Layout, Source, by_rules, units_per_stage
+from faceprint.models.weights.layout import Layout, Same, Source, by_rules, units_per_stage
 
 _iresnet = by_rules(
     [
@@ -79,7 +79,9 @@ def _mbf(network: FaceNetwork) -> Callable[[str], Source | None]:
 
     def source(name: str) -> Source | None:
         match = re.fullmatch(r"backbone\.layers\.(\d+)(\.layers\.\d)?\.(\d\.\w+)", name)
-        return f"{places[int(match[1])]}{match[2] or ''}.layers.{match[3]}" if match else _mbf_ends(name)
+        if match is None:
+            return _mbf_ends(name)
+        return Same(f"{places[int(match[1])]}{match[2] or ''}.layers.{match[3]}")
 
     return source
 

@@ -64,7 +64,7 @@ def _shapes(network: FaceNetwork) -> dict[str, torch.Size]:
 def _write(model: FaceNetwork, published: FaceNetwork, name: str, path: Path) -> ExportedWeights:
     values = moved_variances(model.state_dict(), norms(model), norms(published))
     sources = LAYOUTS[name].sources(model)
-    state = {sources[ours]: tensor.detach().cpu().contiguous() for ours, tensor in values.items()}
+    state = {sources[ours].names[0]: tensor.detach().cpu().contiguous() for ours, tensor in values.items()}
     content = io.BytesIO()
     torch.save(state, content)
     write_whole(path, content.getvalue())

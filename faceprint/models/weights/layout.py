@@ -3,33 +3,98 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
 
 from faceprint.data.pixels import InputSpec
 from faceprint.models.network import FaceNetwork
 from faceprint.models.resnet import ResNetBackbone
 
 
+class Source(Protocol):
+    """Where a tensor of ours comes from, given the tensors of the file by their names."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What must be in the file."""
+        ...
+
+    def fits(self, given: Mapping[str, Tensor], ours: Tensor) -> bool:
+        """Whether the tensors `names`, which are there, make one of the shape of `ours`."""
+        ...
+
+    def value(self, given: Mapping[str, Tensor], ours: Tensor) -> Tensor:
+        """The tensor, of the shape and dtype of `ours`."""
+        ...
+
+
 @dataclass(frozen=True)
-class Shared:
-    """The tensor `name` of the file has one number, which all channels of ours take."""
+class Same:
+    """The tensor of that name; dimensions of size 1 may be more or fewer, as (1, C, 1, 1) for our (C,)."""
 
     name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def fits(self, given: Mapping[str, Tensor], ours: Tensor) -> bool:
+        return [side for side in given[self.name].shape if side != 1] == [side for side in ours.shape if side != 1]
+
+    def value(self, given: Mapping[str, Tensor], ours: Tensor) -> Tensor:
+        return given[self.name].to(ours.dtype).reshape(ours.shape)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The tensor of that name has one number, which all channels of ours take."""
+
+    name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def fits(self, given: Mapping[str, Tensor], ours: Tensor) -> bool:
+        return given[self.name].numel() == 1
+
+    def value(self, given: Mapping[str, Tensor], ours: Tensor) -> Tensor:
+        return given[self.name].to(ours.dtype).reshape(()).expand(ours.shape)
+
+
+@dataclass(frozen=True)
+class Largest:
+    """For each of the tensors of those names, the place of its largest number."""
+
+    names: tuple[str, ...]
+
+    def fits(self, given: Mapping[str, Tensor], ours: Tensor) -> bool:
+        return all(given[name].numel() > 0 for name in self.names) and ours.shape == (len(self.names),)
+
+    def value(self, given: Mapping[str, Tensor], ours: Tensor) -> Tensor:
+        return torch.stack([given[name].argmax() for name in self.names]).to(ours.dtype)
 
 
 @dataclass(frozen=True)
 class Constant:
     """The code base has no such tensor: ours, full of this number, computes the same."""
 
-    value: float
+    number: float
+    names: tuple[str, ...] = ()
+
+    def fits(self, given: Mapping[str, Tensor], ours: Tensor) -> bool:
+        return True
+
+    def value(self, given: Mapping[str, Tensor], ours: Tensor) -> Tensor:
+        return torch.full_like(ours, self.number)
 
 
-Source = str | Shared | Constant
-"""Where a tensor of ours comes from; a string is its name in the file."""
-
-Rules = Sequence[tuple[str, Source]]
-"""A pattern of our names -> where the tensor comes from; names may refer to the pattern's groups."""
+Rules = Sequence[tuple[str, str | Shared | Constant]]
+"""A pattern of our names -> where the tensor comes from, a string meaning `Same`; names may refer to groups."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +143,9 @@ def by_rules(rules: Rules) -> Callable[[str], Source | None]:
     return source
 
 
-def _expand(match: re.Match[str], place: Source) -> Source:
+def _expand(match: re.Match[str], place: str | Shared | Constant) -> Source:
     if isinstance(place, str):
-        return match.expand(place)
-    return Shared(match.expand(place.name)) if isinstance(place, Shared) else place
+        return Same(match.expand(place))
+    if isinstance(place, Shared):
+        return Shared(match.expand(place.name))
+    return place

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from faceprint.errors import UserError
 from faceprint.models.weights.arcface_torch import IRESNET, MBF, VIT
 from faceprint.models.weights.body import CVLFACE, INSIGHTFACE_PYTORCH
-from faceprint.models.weights.layout import Layout
+from faceprint.models.weights.layout import Layout, Same
 from faceprint.models.weights.mxnet import MXNET
 from faceprint.models.weights.switchable import SWITCHABLE
 from faceprint.registry import Table
 
-OWN = Layout(marker=r"output\..+", source=lambda _network: lambda name: name)
+OWN = Layout(marker=r"output\..+", source=lambda _network: Same)
 
 LAYOUTS: Table[Layout] = Table(
     "layout of weights",

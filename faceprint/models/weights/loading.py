@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from faceprint.data.pixels import InputSpec
@@ -15,7 +14,7 @@ from faceprint.errors import UserError
 from faceprint.models.network import FaceNetwork
 from faceprint.models.weights.checkpoint import Checkpoint
 from faceprint.models.weights.eps import moved_variances, norms
-from faceprint.models.weights.layout import Constant, Shared, Source
+from faceprint.models.weights.layout import Source
 from faceprint.models.weights.layouts import LAYOUTS, recognise
 from faceprint.models.weights.reading import read_checkpoint
 
@@ -68,72 +67,45 @@ def load_weights(model: FaceNetwork, path: str | os.PathLike[str], *, allow_mism
     }
     sources = LAYOUTS[layout].sources(model)
     state = model.state_dict()
-    fitting = {name: source for name, source in sources.items() if _fits(source, inside, state[name])}
+    there = {name: source for name, source in sources.items() if all(need in inside for need in source.names)}
+    fitting = {name: source for name, source in there.items() if source.fits(inside, state[name])}
     report = WeightsReport(
         path=str(path),
         layout=layout,
-        loaded=sum(not isinstance(source, Constant) for source in fitting.values()),
-        filled=[name for name, source in fitting.items() if isinstance(source, Constant)],
+        loaded=sum(bool(source.names) for source in fitting.values()),
+        filled=[name for name, source in fitting.items() if not source.names],
         missing=_missing(state, sources, inside),
         unexpected=_unexpected(sources, inside),
-        reshaped=_reshaped(sources, inside, state),
+        reshaped=[_shapes(there[name], inside, state[name]) for name in there if name not in fitting],
         outside=[name for name in checkpoint.tensors if not name.startswith(prefix)],
         input=_input(checkpoint, layout, model),
         note=LAYOUTS[layout].note,
     )
     _refuse_mismatch(report, allow_mismatch)
-    values = {name: _value(source, inside, state[name]) for name, source in fitting.items()}
+    values = {name: source.value(inside, state[name]) for name, source in fitting.items()}
     theirs = {norm: _their_eps(norm, sources, checkpoint, prefix) or LAYOUTS[layout].eps(norm) for norm in norms(model)}
     model.load_state_dict(moved_variances(values, theirs, norms(model)), strict=False)
     return report
 
 
-def _fits(source: Source, inside: Mapping[str, Tensor], ours: Tensor) -> bool:
-    if isinstance(source, Constant):
-        return True
-    if isinstance(source, Shared):
-        return source.name in inside and inside[source.name].numel() == 1
-    return source in inside and _long_sides(inside[source]) == _long_sides(ours)
-
-
-def _long_sides(tensor: Tensor) -> list[int]:
-    """The shape without ones: (1, C, 1, 1) of one code base is (C,) of another."""
-    return [side for side in tensor.shape if side != 1]
-
-
-def _value(source: Source, inside: Mapping[str, Tensor], ours: Tensor) -> Tensor:
-    if isinstance(source, Constant):
-        return torch.full_like(ours, source.value)
-    if isinstance(source, Shared):
-        return inside[source.name].to(ours.dtype).reshape(()).expand(ours.shape)
-    return inside[source].to(ours.dtype).reshape(ours.shape)
-
-
-def _name_in_file(source: Source) -> str | None:
-    return source.name if isinstance(source, Shared) else source if isinstance(source, str) else None
-
-
 def _missing(state: Mapping[str, Tensor], sources: Mapping[str, Source], inside: Mapping[str, Tensor]) -> list[str]:
-    wanted = {name: _name_in_file(sources[name]) if name in sources else name for name in state}
+    wanted = ((name, sources[name].names if name in sources else (name,)) for name in state)
     return [
-        place
-        for name, place in wanted.items()
-        if place is not None and (name not in sources or place not in inside) and not name.endswith(_COUNTER)
+        need
+        for name, needs in wanted
+        for need in needs
+        if (name not in sources or need not in inside) and not name.endswith(_COUNTER)
     ]
 
 
 def _unexpected(sources: Mapping[str, Source], inside: Mapping[str, Tensor]) -> list[str]:
-    wanted = {_name_in_file(source) for source in sources.values()}
+    wanted = {name for source in sources.values() for name in source.names}
     return [name for name in inside if name not in wanted and not name.endswith(_COUNTER)]
 
 
-def _reshaped(sources: Mapping[str, Source], inside: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    others = [
-        (place, state[name])
-        for name, source in sources.items()
-        if (place := _name_in_file(source)) is not None and place in inside and not _fits(source, inside, state[name])
-    ]
-    return [f"{place} {tuple(inside[place].shape)}, the network has {tuple(ours.shape)}" for place, ours in others]
+def _shapes(source: Source, inside: Mapping[str, Tensor], ours: Tensor) -> str:
+    given = " and ".join(f"{name} {tuple(inside[name].shape)}" for name in source.names)
+    return f"{given}, the network has {tuple(ours.shape)}"
 
 
 def _input(checkpoint: Checkpoint, layout: str, model: FaceNetwork) -> InputSpec | None:
@@ -143,8 +115,8 @@ def _input(checkpoint: Checkpoint, layout: str, model: FaceNetwork) -> InputSpec
 
 def _their_eps(norm: str, sources: Mapping[str, Source], checkpoint: Checkpoint, prefix: str) -> float | None:
     """What the file itself says."""
-    source = sources.get(f"{norm}.weight")
-    return checkpoint.eps.get(f"{prefix}{source}") if isinstance(source, str) else None
+    scale = sources.get(f"{norm}.weight")
+    return next((checkpoint.eps.get(prefix + name) for name in scale.names), None) if scale else None
 
 
 def _refuse_mismatch(report: WeightsReport, allowed: bool) -> None:

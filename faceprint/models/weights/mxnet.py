@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from faceprint.data.pixels import InputSpec
-from faceprint.models.weights.layout import Layout, by_rules
+from faceprint.models.weights.layout import Layout, Same, by_rules
 
 _LEAVES = {
     "norm": {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_var"},
@@ -43,14 +43,14 @@ _node_and_kind = by_rules(
 )
 
 
-def _source(name: str) -> str | None:
+def _source(name: str) -> Same | None:
     layer, _, leaf = name.rpartition(".")
     counted = re.sub(r"layer(\d)\.(\d+)\.", lambda match: f"stage{match[1]}_unit{int(match[2]) + 1}_", layer)
     place = _node_and_kind(counted)
-    if not isinstance(place, str):
+    if not isinstance(place, Same):
         return None
-    node, kind = place.split(" ")
-    return f"{node}_{_LEAVES[kind][leaf]}" if leaf in _LEAVES[kind] else None
+    node, kind = place.name.split(" ")
+    return Same(f"{node}_{_LEAVES[kind][leaf]}") if leaf in _LEAVES[kind] else None
 
 
 MXNET = Layout(

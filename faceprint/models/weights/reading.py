@@ -20,7 +20,16 @@ from faceprint.models.weights.onnx_file import read_onnx
 from faceprint.registry import Table
 
 _NESTED = ("state_dict", "model_state_dict", "state_dict_backbone", "model", "backbone", "net")
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64, torch.bool)
+_DTYPES = (
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.int8,
+    torch.int32,
+    torch.int64,
+    torch.bool,
+)
 _SHOWN = 5
 
 

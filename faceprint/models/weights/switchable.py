@@ -2,13 +2,13 @@
 
 Source: github.com/switchablenorms/Switchable-Normalization, face_recognition/. Norms are called norm1, norm2 …,
 their tensors are (1, C, 1, 1) or (1, C, 1). The logits, called mean_weight and var_weight, stand in the order IN, LN,
-BN, as ours do; with ARGMAX the largest logit decides, so the same files serve.
+BN, as ours do; with ARGMAX the largest logit decides.
 """
 
 from __future__ import annotations
 
 from faceprint.data.pixels import InputSpec
-from faceprint.models.weights.layout import Constant, Layout, Shared, by_rules
+from faceprint.models.weights.layout import Constant, Largest, Layout, Shared, Source, by_rules
 
 EPS_NORM, EPS_EMBEDDING = 2e-5, 1e-5
 
@@ -27,9 +27,19 @@ _rules = by_rules(
         (r"output\.features\.(\w+)", r"output_layer.4.\1"),
     ]
 )
+
+
+def _source(name: str) -> Source | None:
+    layer, _, leaf = name.rpartition(".")
+    if leaf == "choice":
+        logits = [_source(f"{layer}.mean_logits"), _source(f"{layer}.var_logits")]
+        return Largest(tuple(name for source in logits if source for name in source.names))
+    return _rules(name.replace("_logits", "_weight"))
+
+
 SWITCHABLE = Layout(
     marker=r"layer1\.0\.norm1\.weight",
-    source=lambda _network: lambda name: _rules(name.replace("_logits", "_weight")),
+    source=lambda _network: _source,
     eps=lambda norm: EPS_EMBEDDING if norm == "output.features" else EPS_NORM,
     input=InputSpec(),
     note="the published network divides embeddings by their length, ours leaves that to its user",
