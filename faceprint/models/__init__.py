@@ -8,9 +8,17 @@ from typing import Any
 
 from faceprint.models.names import FAMILIES, PUBLISHED_NAMES, parse_name
 from faceprint.models.network import FaceNetwork
+from faceprint.models.weights import WeightsReport, export_weights, load_weights
 from faceprint.registry import unknown
 
-__all__ = ["FaceNetwork", "create_model", "list_models"]
+__all__ = [
+    "FaceNetwork",
+    "WeightsReport",
+    "create_model",
+    "export_weights",
+    "list_models",
+    "load_weights",
+]
 
 
 def create_model(

@@ -135,8 +135,8 @@ syncsn, `groups` of gn."""
 class Norm:
     """What a network is built with: `norm(C)` makes a layer for maps, `norm.embedding(D)` one for embeddings (B, D).
 
-    `eps` stands under the root beside the variance, `options` are those of the table's row. Without `learned_scale` the
-    scale of a map's norm stays at 1. Raises `UserError` for an unknown name or option.
+    `eps` stands under the root beside the variance, `options` are those of the table's row. Without `learned_scale`
+    the scale of a map's norm stays at 1. Raises `UserError` for an unknown name or option.
     """
 
     name: str

@@ -7,19 +7,20 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from faceprint.classifier import PartialFC
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 from faceprint.inference.model_folder import TENSORS, find_model_folder
+from faceprint.models import FaceNetwork
 from faceprint.models.weights import load_weights
 from faceprint.training.checkpoint import list_checkpoints, load_checkpoint
 
 CENTRES = "centres.safetensors"
 
 
-def start_from(path: Path, network: nn.Module, classifier: PartialFC, data: str) -> str:
+def start_from(path: Path, network: FaceNetwork, classifier: PartialFC, data: str) -> str:
     """Give `network` the weights in `path`, and `classifier` its centres where they are of the same people.
 
     `path` is a run folder, a model folder, or a file that `load_weights` reads; `data` is the fingerprint of the
