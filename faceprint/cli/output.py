@@ -45,6 +45,16 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     (err if json_target == "-" else out).print(table)
 
 
+def print_markdown(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, json_target: str | None
+) -> None:
+    """`print_table` in Markdown, under a heading of the second level."""
+    table = [columns, ["---"] * len(columns), *rows]
+    lines = [f"| {' | '.join(row)} |" for row in table]
+    text = "\n".join([f"## {title}", "", *lines, ""])
+    (err if json_target == "-" else out).print(text, markup=False)
+
+
 @contextmanager
 def progress_bar(description: str, unit: str) -> Generator[Callable[[int, int], None]]:
     """A progress bar on standard error; yields `update(done, total)`, to be called as work completes.
