@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -12,7 +13,15 @@ from faceprint.cli.output import JsonOption, out, print_markdown, print_table, w
 if TYPE_CHECKING:
     from faceprint.training.zoo import Row
 
-COLUMNS = ("name", "network", "parameters", "GFLOPs", "MiB", "published MB", "published scores", "what it is")
+COLUMNS = ("name", "parameters", "GFLOPs", "MiB (published)", "published scores")
+PREFACE = """# The zoo
+
+Made by `faceprint zoo --markdown`. A row is a recipe: `faceprint train FOLDER/NAME data.path=…`, the folder being the
+heading here; `faceprint zoo FOLDER/NAME` shows it whole, with its source. Parameters, GFLOPs (1e9 multiply-adds for one
+image: convolutions, linear layers, attention) and MiB (weights and buffers in float32) are measured on the networks as
+this program builds them. **Sizes in brackets and all scores are those that the documents print, not results of this
+program.** The documents write MB for MiB: so read, every size in brackets is met within 3 %, or a note says why not.
+"""
 
 
 def zoo(
@@ -21,12 +30,12 @@ def zoo(
         typer.Argument(metavar="[NAME]", help="One recipe, to be shown whole."),
     ] = None,
     json_file: JsonOption = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as a Markdown page.")] = False,
 ) -> None:
     """List the bundled recipes by the document that published them, or show one.
 
     Parameters, GFLOPs (1e9 multiply-adds an image) and MiB (float32 weights and buffers) are measured on the network
-    as it is built here; sizes and scores are those that the document prints.
+    as it is built here; sizes in brackets and scores are those that the document prints.
 
     Example: faceprint zoo arcface_torch/r50
     """
@@ -36,35 +45,31 @@ def zoo(
     if name is not None:
         row = zoo_row(name)
         if json_file != "-":
-            lines = [f"# {label + ':':<15} {text}" for label, text in details(row)]
+            lines = [f"# {label + ':':<16} {text}" for label, text in details(row)]
             out.print("\n".join([*lines, dump(row.config)]), markup=False)
         write_json({"recipe": name, **row_values(row)}, json_file)
         return
     rows = [zoo_row(recipe) for recipe in list_recipes()]
+    if markdown and json_file != "-":
+        out.print(PREFACE, markup=False)
     for document, of_document in groupby(rows, key=lambda row: row.document):
-        cells = [table_cells(row) for row in of_document]
-        if markdown:
-            print_markdown(document or "Our own", COLUMNS, cells, json_target=json_file)
-        else:
-            print_table(document or "Our own", COLUMNS, cells, json_target=json_file)
+        show = print_markdown if markdown else print_table
+        show(document or "Our own", COLUMNS, [table_cells(row) for row in of_document], json_target=json_file)
     write_json({row.recipe: row_values(row) for row in rows}, json_file)
 
 
 def table_cells(row: Row) -> tuple[str, ...]:
-    """The cells of `COLUMNS`."""
+    """The cells of `COLUMNS`: in the last one, a line for each score and one for what must be said besides."""
     from faceprint.training.zoo import score_text
 
     published = row.config.published
-    size = published and published.size_mb
+    remark = row.config.description if published is None else published.note
     return (
-        row.recipe,
-        row.config.network.name,
+        PurePosixPath(row.recipe).name,
         f"{row.network.parameters / 1e6:.2f} M",
         f"{row.network.flops / 1e9:.2f}",
-        f"{row.size_mib:.2f}",
-        "-" if size is None else f"{size:g}",
-        ", ".join(map(score_text, published.scores)) if published and published.scores else "-",
-        row.config.description if published is None else published.note,
+        f"{row.size_mib:.2f}" + (f" ({row.published_size:g})" if row.published_size else ""),
+        "\n".join([*map(score_text, row.scores), *([remark] if remark else [])]),
     )
 
 
@@ -87,8 +92,8 @@ def details(row: Row) -> list[tuple[str, str]]:
         lines.append(("training", f"{row.training_flops:.1e} multiply-adds, forward and backward"))
     lines += [
         ("data", f"{published.dataset}: {published.num_images:,} images of {published.num_identities:,} identities"),
-        ("expected", ", ".join(map(score_text, published.scores)) or "no published figure"),
-        ("size", "not published" if published.size_mb is None else f"{published.size_mb:g} MB published"),
+        ("expected", ", ".join(map(score_text, row.scores)) or "no published figure"),
+        ("published size", "none" if published.size_mb is None else f"{published.size_mb:g} MB"),
         ("source", f"{published.source}; row {published.row}"),
     ]
     return [*lines, ("note", published.note)] if published.note else lines

@@ -31,6 +31,16 @@ class Row:
         return self.network.state_bytes / MIB
 
     @property
+    def published_size(self) -> float | None:
+        """In "MB"; None where none is printed."""
+        return self.config.published and self.config.published.size_mb
+
+    @property
+    def scores(self) -> list[Score]:
+        """What was published; empty where nothing was."""
+        return self.config.published.scores if self.config.published else []
+
+    @property
     def training_flops(self) -> float | None:
         """Multiply-adds of the whole training, forward and backward; None where its length is stated in steps.
 
@@ -65,12 +75,16 @@ def zoo_row(recipe: str) -> Row:
     return Row(recipe, config, measured)
 
 
-def score_text(score: Score) -> str:
-    """`LFW accuracy 99.83 %`, or `LFW accuracy 0.99767 ± 0.00200` as tables of fractions print it."""
+def number_text(score: Score) -> str:
+    """99.83 and 92.5833 in per cent, 0.99767 ± 0.00200 as a fraction: with the digits that tables print."""
     if score.unit == "%":
-        return f"{score.protocol} {score.metric} {score.value:.6g} %"
-    spread = "" if score.std is None else f" ± {score.std:.5f}"
-    return f"{score.protocol} {score.metric} {score.value:.5f}{spread}"
+        return f"{score.value:.2f}" if score.value == round(score.value, 2) else f"{score.value:.4f}"
+    return f"{score.value:.5f}" + ("" if score.std is None else f" ± {score.std:.5f}")
+
+
+def score_text(score: Score) -> str:
+    """`LFW accuracy 99.83 %`."""
+    return f"{score.protocol} {score.metric} {number_text(score)}{' %' if score.unit == '%' else ''}"
 
 
 def row_values(row: Row) -> dict[str, Any]:
