@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 RUN := runs/quickstart
 
-.PHONY: quickstart test test-all lint types format clean
+.PHONY: quickstart test test-all lint types format reference clean
 
 # The main job on generated identities: train, verify on people never seen, export, compare two images.
 PEOPLE := $(RUN)/people
@@ -43,6 +43,10 @@ types: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The pages of docs/reference, from the program's own help, configuration and docstrings.
+reference: $(STAMP)
+	$(BIN)/python docs/generate_reference.py
 
 # torch first and pinned: an unpinned torch may be a CUDA build of several gigabytes.
 $(STAMP): pyproject.toml constraints.txt requirements-interop.txt

@@ -31,6 +31,8 @@ class Section(BaseModel):
 
 
 class Network(Section):
+    """The network that is trained."""
+
     name: str = "mbf"
     """A name of `list_models()`."""
     embedding_dim: PositiveInt | None = None
@@ -42,7 +44,10 @@ class Network(Section):
 
 
 class Input(Section):
+    """What the network sees of an image; written into the model file."""
+
     colour: Literal["rgb", "bgr"] = "rgb"
+    """Order of the colour channels."""
     mean: float = 127.5
     """Subtracted from 0..255 pixels."""
     std: Positive = 127.5
@@ -50,12 +55,17 @@ class Input(Section):
 
 
 class MarginConfig(Section):
+    """The margin of the loss."""
+
     name: str = "cosface"
+    """A margin of the table below."""
     options: dict[str, Any] = {}
     """Arguments of the margin, such as `scale: 64.0` and `margin: 0.4`."""
 
 
 class Exclude(Section):
+    """People who are left out of training, because they are tested."""
+
     pairs: Path
     """A verification list in LFW `pairs.txt` layout; everybody named in it is left out of training."""
     folds: list[PositiveInt] | None = None
@@ -63,31 +73,48 @@ class Exclude(Section):
 
 
 class FolderData(Section):
+    """An image folder: one folder a person."""
+
     source: Literal["folder"]
+    """What kind of data it is."""
     path: Path
     """A folder with one folder an identity."""
     min_images: PositiveInt = 1
     """Identities with fewer images are left out."""
     exclude: Exclude | None = None
+    """People who are left out; null: nobody."""
 
 
 class ListData(Section):
+    """An image list: a file with one line an image."""
+
     source: Literal["list"]
+    """What kind of data it is."""
     path: Path
     """An image list: `path label`, `path<TAB>label`, or CSV with a header `path,label`."""
     root: Path | None = None
     """What its paths are relative to; null: the list's own folder."""
     min_images: PositiveInt = 1
+    """Identities with fewer images are left out."""
     exclude: Exclude | None = None
+    """People who are left out; null: nobody."""
 
 
 class SyntheticData(Section):
+    """Generated people. They say nothing about photographs."""
+
     source: Literal["synthetic"]
+    """What kind of data it is."""
     identities: PositiveInt = 200
+    """People to draw."""
     images_per_identity: PositiveInt = 20
+    """Images of each."""
     difficulty: Fraction = 0.5
+    """How much pose, light and expression vary; 0 repeats one portrait."""
     first_identity: Count = 0
+    """Number of the first person: sets that share no number share no person."""
     seed: Count = 0
+    """Another seed, other people."""
 
 
 Data = Annotated[Union[FolderData, ListData, SyntheticData], Field(discriminator="source")]  # noqa: UP007
@@ -97,6 +124,8 @@ _SOURCES: dict[str, type[Section]] = {"folder": FolderData, "list": ListData, "s
 
 
 class Loader(Section):
+    """Reading and decoding of images."""
+
     workers: Count | None = None
     """Processes that decode images; null: half of the cores, at most 8."""
     max_unreadable: Fraction = 0.01
@@ -104,6 +133,8 @@ class Loader(Section):
 
 
 class Augment(Section):
+    """Random changes of training images."""
+
     flip: Fraction = 0.5
     """Probability of a mirror image."""
     shift: Fraction = 0.0
@@ -125,18 +156,25 @@ class Augment(Section):
 
 
 class Optimizer(Section):
+    """What changes the weights."""
+
     name: Literal["sgd", "adamw"] = "sgd"
+    """Stochastic gradient descent with momentum, or AdamW."""
     lr: Positive = 0.1
     """Learning rate for the reference batch; scaled in proportion to the actual global batch."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of SGD; AdamW takes it as its first beta."""
     weight_decay: NonNegative = 5e-4
+    """Applied to every weight, norms included."""
     clip_norm: Positive | None = None
     """Gradients of all weights together are scaled down to this length; null: they are not."""
 
 
 class Schedule(Section):
+    """The learning rate over the training."""
+
     name: Literal["step", "polynomial", "cosine", "constant"] = "step"
+    """How the learning rate falls after the warm-up."""
     unit: Literal["epoch", "step"] = "epoch"
     """What `warmup` and `milestones` count; steps are steps of the reference batch."""
     warmup: NonNegative = 0.0
@@ -144,6 +182,7 @@ class Schedule(Section):
     milestones: list[Positive] = []
     """Of `step`: where the learning rate is multiplied by `factor`."""
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Of `step`: what the learning rate is multiplied by at each milestone."""
     power: Positive = 2.0
     """Of `polynomial`: the exponent; 1 is a straight line."""
     final: Fraction = 0.0
@@ -151,6 +190,8 @@ class Schedule(Section):
 
 
 class Evaluation(Section):
+    """Evaluation during training."""
+
     protocols: list[dict[str, Any]] = []
     """Each `{protocol: NAME, ...}` with that protocol's options, as `faceprint eval` takes them."""
     every: Count = 2000
@@ -160,6 +201,8 @@ class Evaluation(Section):
 
 
 class Checkpoint(Section):
+    """What a stopped run continues from."""
+
     every: Count = 1000
     """Steps between checkpoints; 0: at the end only."""
     keep: PositiveInt = 2
@@ -167,6 +210,8 @@ class Checkpoint(Section):
 
 
 class Log(Section):
+    """Figures written during training."""
+
     every: PositiveInt = 20
     """Steps between lines of `metrics.jsonl`."""
     loggers: list[Literal["tensorboard"]] = []
@@ -179,11 +224,13 @@ class Score(Section):
     protocol: str
     """The test set, such as LFW or IJB-C."""
     metric: str
+    """What is counted, such as accuracy or TAR@FAR=1e-4."""
     value: float
     """As printed, in `unit`."""
     std: NonNegative | None = None
     """Standard deviation over folds, where the table prints one."""
     unit: Literal["%", "fraction"] = "%"
+    """Of `value` and `std`."""
 
 
 class Published(Section):
@@ -194,14 +241,17 @@ class Published(Section):
     row: str
     """Name of its row."""
     dataset: str
+    """Training set."""
     num_images: PositiveInt
-    num_identities: PositiveInt
     """Of the training set, by its publishers: what `data.path` should hold."""
+    num_identities: PositiveInt
+    """The same of its people."""
     gpus: PositiveInt
     """How many shared the batch; each had `batch_size` images."""
     size_mb: Positive | None = None
     """Size of the file of weights; null: not printed."""
     scores: list[Score] = []
+    """The figures; empty: the table has none for this row."""
     note: str = ""
     """What a reader must know to compare."""
 
@@ -212,18 +262,27 @@ class Config(Section):
     recipe: str = ""
     """Name of the recipe, for the record."""
     description: str = ""
+    """One line about the recipe, shown by `faceprint zoo`."""
     out: Path | None = None
     """The run folder; null: `runs/` and the recipe's name."""
+    init_from: Path | None = None
+    """Whose weights are the first: a run folder (class centres too, where the people are the same), a model folder or a
+    file of published weights; null: random ones."""
     seed: Count = 0
+    """Of the first weights, the order of the data and the augmentation."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    """Where the network runs; auto: the first of cuda, mps and cpu that is there."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Type that the network computes in; auto: bf16 on a GPU that has it, else fp16; fp32 elsewhere."""
     compile: bool = False
     """Compile the network by `torch.compile`: slower to start, faster afterwards."""
     channels_last: bool = True
+    """Keep the channels of a pixel side by side in memory: faster convolutions."""
     network: Network = Network()
     input: Input = Input()
     margin: MarginConfig = MarginConfig()
     data: Data
+    """What is trained on; `data.source` says which kind of data it is."""
     loader: Loader = Loader()
     augment: Augment = Augment()
     batch_size: PositiveInt = 128
@@ -233,8 +292,9 @@ class Config(Section):
     reference_batch: PositiveInt | None = None
     """The global batch that learning rate and schedule are stated for; null: the actual one."""
     epochs: Positive | None = None
+    """Length of the training in passes over the data."""
     steps: PositiveInt | None = None
-    """Length of the training: exactly one of `epochs` and `steps`."""
+    """Length of the training in steps. Give exactly one of `epochs` and `steps`."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     evaluation: Evaluation = Evaluation()
@@ -326,7 +386,8 @@ def _read_text(path: Path) -> str:
 def load_config(recipe: str, assignments: Sequence[str] = ()) -> Config:
     """The configuration of `faceprint train RECIPE key=value …`. Raises `UserError` naming the key at fault.
 
-    An assignment that chooses another data source, network or margin drops what the recipe said of the old one;
+    An assignment that chooses another data source, network or margin drops what the recipe said of the old one; another
+    data source drops the licence too;
     `steps` and `epochs` replace each other.
     """
     values = read_recipe(recipe)
@@ -347,6 +408,8 @@ def _drop_superseded(values: dict[str, Any], key: str, value: Any) -> dict[str, 
     ):
         return values
     kept = {} if section == "data" else {name: old[name] for name in old if name != "options"}
+    if section == "data":  # the recipe's licence was for weights trained on the recipe's images
+        values = {name: values[name] for name in values if name != "licence"}
     return {**values, section: kept}
 
 

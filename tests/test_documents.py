@@ -46,6 +46,12 @@ def test_the_tour_of_the_readme(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 1000, name
 
 
+def test_the_tutorial(tmp_path: Path) -> None:
+    assert execute("docs/tutorial.md", "tutorial", tmp_path) == 7
+    for name in ("curve.png", "roc.png", "first.onnx"):
+        assert (tmp_path / name).stat().st_size > 1000, name
+
+
 @pytest.mark.real
 def test_the_how_to_with_photographs(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people = ("Aaron_Peirsol", "Abdullah_Gul", "Adrien_Brody", "Alejandro_Toledo")

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from faceprint.cli import bench, data, embed, evaluate, export, plot, train, verify, zoo
+from faceprint.cli import bench, data, embed, evaluate, export, harden, plot, train, verify, zoo
 from faceprint.cli.output import err
 from faceprint.errors import UserError
 
@@ -24,6 +24,7 @@ app.add_typer(data.app, name="data")
 app.command("export")(export.export)
 app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
+app.command("harden")(harden.harden)
 app.command("plot")(plot.plot)
 app.command("zoo")(zoo.zoo)
 app.add_typer(bench.app, name="bench")

@@ -22,9 +22,9 @@ from faceprint.errors import UserError
 from faceprint.files import write_whole
 from faceprint.inference.folding import fold_norms
 from faceprint.inference.model_folder import load_model
-from faceprint.inference.onnx_extra import require
 from faceprint.inference.onnx_graph import METADATA_KEY
 from faceprint.inference.output_file import check_output
+from faceprint.onnx_extra import require
 
 if TYPE_CHECKING:
     import onnx

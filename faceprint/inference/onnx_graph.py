@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from faceprint.errors import UserError
-from faceprint.inference.onnx_extra import require
 from faceprint.inference.onnx_rewrite import drop_weights_from_inputs
+from faceprint.onnx_extra import require
 
 if TYPE_CHECKING:
     import onnx

@@ -15,10 +15,10 @@ from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.inference.input_overrides import DEFAULTS, parse_overrides, refuse_contradiction
 from faceprint.inference.model_card import ModelCard, parse_card
-from faceprint.inference.onnx_extra import require
 from faceprint.inference.onnx_graph import Graph, read_graph
 from faceprint.inference.onnx_rewrite import split_prelu
 from faceprint.inference.parallel import side_by_side
+from faceprint.onnx_extra import require
 
 Floats = NDArray[np.float32]
 _IMAGES_A_CALL = 4

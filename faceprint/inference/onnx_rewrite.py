@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faceprint.inference.onnx_extra import require
+from faceprint.onnx_extra import require
 
 if TYPE_CHECKING:
     import onnx

@@ -8,9 +8,17 @@ from typing import Any
 
 from faceprint.models.names import FAMILIES, PUBLISHED_NAMES, parse_name
 from faceprint.models.network import FaceNetwork
+from faceprint.models.weights import WeightsReport, export_weights, load_weights
 from faceprint.registry import unknown
 
-__all__ = ["FaceNetwork", "create_model", "list_models"]
+__all__ = [
+    "FaceNetwork",
+    "WeightsReport",
+    "create_model",
+    "export_weights",
+    "list_models",
+    "load_weights",
+]
 
 
 def create_model(
@@ -34,7 +42,9 @@ def create_model(
     for option in options:
         if option not in allowed:
             raise unknown(f"option of network {name!r}", option, allowed)
-    return builder(image_size=image_size, embedding_dim=embedding_dim, **{**stated, **options})
+    if embedding_dim is not None:
+        options["embedding_dim"] = embedding_dim
+    return builder(image_size=image_size, **{**stated, **options})
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -24,16 +25,15 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 
 
 @contextmanager
-def _still_moments(block: nn.Module) -> Iterator[None]:
-    moments = [
-        (module, module.momentum)
-        for module in block.modules()
-        if isinstance(getattr(module, "running_mean", None), Tensor) and hasattr(module, "momentum")
+def _still_moments(block: nn.Module) -> Generator[None]:
+    layers: list[Any] = [
+        module for module in block.modules() if hasattr(module, "momentum") and hasattr(module, "running_mean")
     ]
-    for module, _ in moments:
-        module.momentum = 0.0
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
     try:
         yield
     finally:
-        for module, momentum in moments:
-            module.momentum = momentum
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from faceprint.errors import UserError
 from faceprint.models.depthwise import DepthwiseConv2d
-from faceprint.models.network import FaceNetwork, attach_output, map_after
+from faceprint.models.network import FaceNetwork, attach_output, he_normal, map_after
 from faceprint.models.norms import Norm
 
 EPS = 1e-5
@@ -56,7 +56,7 @@ def _stem(channels: int, expanded: int, blocks: int, norm: Norm) -> list[nn.Modu
     return [first, *(Bottleneck(channels, channels, expanded, 1, norm) for _ in range(blocks))]
 
 
-def _scaled(channels: int, width: float) -> int:
+def scaled_width(channels: int, width: float) -> int:
     """`channels` times `width`, to the nearest multiple of 8: vector units work on so many at once."""
     return max(8, round(channels * width / 8) * 8)
 
@@ -69,8 +69,8 @@ class MobileFaceNetBackbone(nn.Module):
 
     def __init__(self, blocks: Sequence[int], scale: int, width: float, norm: Norm) -> None:
         super().__init__()
-        small, medium, large = (_scaled(channels, width) for channels in (128, 256, 512))
-        narrow, wide = (_scaled(channels * scale, width) for channels in (64, 128))
+        small, medium, large = (scaled_width(channels, width) for channels in (128, 256, 512))
+        narrow, wide = (scaled_width(channels * scale, width) for channels in (64, 128))
         self.channels = large
         layers = _stem(narrow, small, blocks[0], norm)
         for in_channels, channels, units, expand_down, expand in (
@@ -99,7 +99,8 @@ def mobilefacenet(
     norm_options: Mapping[str, Any] | None = None,
 ) -> FaceNetwork:
     """MobileFaceNet; the defaults are `mbf` (2.06 M parameters at 512 dimensions). `scale` 1 halves the ends of the
-    bottlenecks, as in the paper; `width` multiplies all channels (0.5 with `scale` 1: half the paper's MobileFaceNet).
+    bottlenecks: the paper's network, whose second layer is then depthwise (0.99 M parameters at 128 dimensions).
+    `width` multiplies all channels.
 
     Convolutions and linear layers start He-normal (fan out).
     """
@@ -116,7 +117,5 @@ def mobilefacenet(
         embedding_dim=embedding_dim,
         norm=layers,
     )
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    he_normal(network)
     return network

@@ -17,12 +17,15 @@ from collections.abc import Callable
 from typing import Any
 
 from faceprint.errors import UserError
+from faceprint.models.inception_resnet import inception_resnet
 from faceprint.models.mobilefacenet import mobilefacenet
+from faceprint.models.mobilenet import mobilenet
 from faceprint.models.network import FaceNetwork
 from faceprint.models.norms import NORMS
 from faceprint.models.outputs import OUTPUTS
 from faceprint.models.resnet import BOTTLENECK_FROM, EPS_IRESNET, UNITS_PER_STAGE, resnet
 from faceprint.models.units import UNITS
+from faceprint.models.vit import vit
 from faceprint.registry import Table, unknown
 
 Expression = tuple[str, dict[str, Any]]
@@ -40,6 +43,12 @@ SHORT_NAMES: dict[str, Expression] = {
     "mbf": ("mobilefacenet", {}),
     "mobilefacenet": ("mobilefacenet", {}),
     "mbf_large": ("mobilefacenet", {"blocks": (2, 8, 12, 4), "scale": 4}),
+    "MobileFaceNet": ("mobilefacenet", {"scale": 1, "embedding_dim": 128}),
+    "vit_t": ("vit", {"dim": 256}),
+    "vit_s": ("vit", {}),
+    "vit_b": ("vit", {"depth": 24, "recompute": True}),
+    "vit_l": ("vit", {"dim": 768, "depth": 24, "drop_path": 0.05, "mask_ratio": 0.05, "recompute": True}),
+    "vit_h": ("vit", {"dim": 1024, "depth": 48, "mask_ratio": 0.0, "recompute": True}),
 }
 
 _TABLE_2017 = [
@@ -63,6 +72,12 @@ _TABLE_2017 = [
     "SE-ResNet101E_v3",
     "SE-ResNet152E_v3",
     "LResNeXt101E_v3",
+    "Inception-ResNetAD",
+    "SE-Inception-ResNet-v2",
+    "MobileNetD",
+    "LMobileNetD",
+    "LMobileNetE",
+    "LMobileNetF",
 ]
 _TABLE_SN = [
     "ResNet100+SYNCSN",
@@ -77,7 +92,16 @@ _TABLE_IR = ["ResNet50-IR", "SEResNet50-IR", "ResNet100-IR"]
 PUBLISHED_NAMES = [*SHORT_NAMES, *_TABLE_2017, *_TABLE_SN, *_TABLE_IR]
 """Every name in the tables of the published systems."""
 
-FAMILIES: Table[Callable[..., FaceNetwork]] = Table("network", [("resnet", resnet), ("mobilefacenet", mobilefacenet)])
+FAMILIES: Table[Callable[..., FaceNetwork]] = Table(
+    "network",
+    [
+        ("resnet", resnet),
+        ("mobilefacenet", mobilefacenet),
+        ("mobilenet", mobilenet),
+        ("inception_resnet", inception_resnet),
+        ("vit", vit),
+    ],
+)
 """Builders, which take keyword arguments only; `create_model` takes these names too."""
 
 
@@ -106,7 +130,7 @@ def _output(name: str, given: str | None, default: str) -> str:
 
 def _resnet(name: str, parts: dict[str, str | None]) -> Expression:
     """A (SE-)(L)ResNet or ResNeXt of the 2017 tables."""
-    depth = _part(name, "depth", parts["depth"], [str(known) for known in UNITS_PER_STAGE])
+    depth = _part(name, "depth", str(parts["depth"]), [str(known) for known in UNITS_PER_STAGE])
     groups = 32 if parts["kind"] == "ResNeXt" else 1
     return "resnet", {
         "depth": int(depth),
@@ -117,6 +141,15 @@ def _resnet(name: str, parts: dict[str, str | None]) -> Expression:
         "bottleneck": groups > 1 or int(depth) >= BOTTLENECK_FROM,
         "output": _output(name, parts["output"], "A"),
     }
+
+
+def _mobilenet(name: str, parts: dict[str, str | None]) -> Expression:
+    stem = "L" if parts["large"] else "s2"
+    return "mobilenet", {"stem": stem, "output": _output(name, parts["output"], "A")}
+
+
+def _inception_resnet(name: str, parts: dict[str, str | None]) -> Expression:
+    return "inception_resnet", {"se": parts["se"] is not None, "output": _output(name, parts["output"], "AD")}
 
 
 def _resnet_ir(name: str, parts: dict[str, str | None]) -> Expression:
@@ -137,6 +170,8 @@ def _resnet_sn(name: str, parts: dict[str, str | None]) -> Expression:
 
 _GRAMMAR: list[tuple[str, Callable[[str, dict[str, str | None]], Expression]]] = [
     (r"(?P<se>SE-)?(?P<large>L)?(?P<kind>ResNet|ResNeXt)(?P<depth>\d+)(?P<output>[A-Z]+)?(_(?P<unit>\w+))?", _resnet),
+    (r"(?P<large>L)?MobileNet(?P<output>[A-Z]+)?", _mobilenet),
+    (r"(?P<se>SE-)?Inception-ResNet(-v2)?(?P<output>[A-Z]+)?", _inception_resnet),
     (r"(?P<se>SE)?ResNet(?P<depth>\d+)-IR", _resnet_ir),
     (r"ResNet(?P<depth>\d+)\+(?P<norm>[A-Za-z]+)(?P<argmax>\+ARGMAX)?", _resnet_sn),
 ]

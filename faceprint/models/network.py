@@ -58,6 +58,13 @@ def attach_output(
     return FaceNetwork(backbone, head, image_size=image_size, embedding_dim=dim)
 
 
+def he_normal(module: nn.Module) -> None:
+    """Start every convolution and linear layer inside `module` He-normal (fan out), as the systems of 2017 did."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
 def map_after(image_size: tuple[int, int], reduction: int) -> tuple[int, int]:
     """Size of the last map of a network whose strides multiply to `reduction`, each rounding up.
 

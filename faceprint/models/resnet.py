@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from faceprint.errors import UserError
 from faceprint.models.checkpointing import checkpointed
-from faceprint.models.network import FaceNetwork, attach_output, map_after
+from faceprint.models.network import FaceNetwork, attach_output, he_normal, map_after
 from faceprint.models.norms import Norm
 from faceprint.models.units import UNITS, Style, Unit, conv3x3
 from faceprint.registry import unknown
@@ -140,12 +140,12 @@ def resnet(
         embedding_dim=embedding_dim,
         norm=layers,
     )
+    if init == "he":
+        he_normal(backbone)
+        return network
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
-            if init == "he":
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            else:
-                nn.init.normal_(module.weight, 0.0, 0.1)
+            nn.init.normal_(module.weight, 0.0, 0.1)
     return network
 
 
