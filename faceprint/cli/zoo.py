@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from faceprint.cli.output import JsonOption, out, print_markdown, print_table, write_json
+from faceprint.cli.output import JsonOption, out, print_markdown, print_table, progress_bar, write_json
 
 if TYPE_CHECKING:
     from faceprint.training.zoo import Row
@@ -49,7 +49,12 @@ def zoo(
             out.print("\n".join([*lines, dump(row.config)]), markup=False)
         write_json({"recipe": name, **row_values(row)}, json_file)
         return
-    rows = [zoo_row(recipe) for recipe in list_recipes()]
+    recipes = list_recipes()
+    rows: list[Row] = []
+    with progress_bar("measuring", "networks") as update:
+        for recipe in recipes:
+            rows.append(zoo_row(recipe))
+            update(len(rows), len(recipes))
     if markdown and json_file != "-":
         out.print(PREFACE, markup=False)
     for document, of_document in groupby(rows, key=lambda row: row.document):
