@@ -93,7 +93,7 @@ def python() -> str:
 
 def _references(value: dict[str, Any]) -> list[str]:
     """Names of the sections that a key may hold; none for a plain value."""
-    choices = [value, *value.get("oneOf", ()), *value.get("anyOf", ())]
+    choices = [value, value.get("items", {}), *value.get("oneOf", ()), *value.get("anyOf", ())]
     return [choice["$ref"].rpartition("/")[2] for choice in choices if "$ref" in choice]
 
 

@@ -107,7 +107,9 @@ def harden_run(run: Path, output: Path) -> list[LayerShares]:
 def fine_tuning(config: Config, card: ModelCard, folder: Path) -> Config:
     """The published fine-tuning of a hardened network, with everything else as in `config`."""
     values = config.model_dump(mode="json")
-    values.update(FINE_TUNING, init_from=str(folder), out=None, recipe=f"{config.recipe or 'run'}_argmax")
+    values.update(
+        FINE_TUNING, init_from=str(folder), out=None, published=None, recipe=f"{config.recipe or 'run'}_argmax"
+    )
     values["network"]["options"] = card.options
     values["optimizer"]["lr"] = LEARNING_RATE
     values["schedule"] = {"name": "step", "unit": "epoch", "milestones": [MILESTONE], "factor": 0.1}
