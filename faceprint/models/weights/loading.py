@@ -26,7 +26,7 @@ _SHOWN = 5
 class WeightsReport:
     """What `load_weights` found.
 
-    `layout`: the row of `LAYOUTS`. `loaded`: number of our tensors taken from the file. `filled`: ours that the code
+    `layout`: the row of `LAYOUTS`. `loaded`: number of our tensors taken from the file, counters of batches not counted. `filled`: ours that the code
     base has no tensor for, set to what computes the same. `missing`: named in our way where that code base has no
     place for it, in the file's way where only the file lacks it. `unexpected`: in the file and not in our network;
     `reshaped`: of another shape. These three are empty unless mismatch was allowed. `outside`: in the file, but no
@@ -72,7 +72,7 @@ def load_weights(model: FaceNetwork, path: str | os.PathLike[str], *, allow_mism
     report = WeightsReport(
         path=str(path),
         layout=layout,
-        loaded=sum(bool(source.names) for source in fitting.values()),
+        loaded=sum(bool(source.names) and not name.endswith(_COUNTER) for name, source in fitting.items()),
         filled=[name for name, source in fitting.items() if not source.names],
         missing=_missing(state, sources, inside),
         unexpected=_unexpected(sources, inside),
@@ -84,7 +84,8 @@ def load_weights(model: FaceNetwork, path: str | os.PathLike[str], *, allow_mism
     _refuse_mismatch(report, allow_mismatch)
     values = {name: source.value(inside, state[name]) for name, source in fitting.items()}
     theirs = {norm: _their_eps(norm, sources, checkpoint, prefix) or LAYOUTS[layout].eps(norm) for norm in norms(model)}
-    model.load_state_dict(moved_variances(values, theirs, norms(model)), strict=False)
+    on_meta = any(tensor.is_meta for tensor in state.values())
+    model.load_state_dict(moved_variances(values, theirs, norms(model)), strict=False, assign=on_meta)
     return report
 
 

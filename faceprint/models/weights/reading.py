@@ -20,16 +20,8 @@ from faceprint.models.weights.onnx_file import read_onnx
 from faceprint.registry import Table
 
 _NESTED = ("state_dict", "model_state_dict", "state_dict_backbone", "model", "backbone", "net")
-_DTYPES = (
-    torch.float16,
-    torch.bfloat16,
-    torch.float32,
-    torch.float64,
-    torch.int8,
-    torch.int32,
-    torch.int64,
-    torch.bool,
-)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.int8, torch.int32, torch.int64)
 _SHOWN = 5
 
 
@@ -116,7 +108,7 @@ def _check(content: Any, path: Path) -> None:
 def _problem(name: Any, value: Any) -> str | None:
     if not isinstance(name, str) or not isinstance(value, Tensor):
         return f"is {type(value).__name__}; weights are named tensors"
-    if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in _DTYPES:
+    if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in _FLOATS + _INTEGERS:
         return f"is a tensor of {value.dtype} ({value.layout}, {value.device.type}), not of plain numbers"
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         return f"claims {value.numel():,} numbers and holds fewer"
