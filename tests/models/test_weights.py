@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import tarfile
 import zipfile
 
 import numpy as np
@@ -120,6 +121,41 @@ def test_embeddings_are_those_of_the_published_network(case, tmp_path) -> None:
         expected, found = F.normalize(published(x)), F.normalize(network(x))
     assert (expected[0] @ expected[1]) < 0.999
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+IR_FULL = {"bottleneck": False, "pool_shortcut": True, "eps": 1e-5}
+FULL = {
+    "r18": ("arcface_torch/iresnet", lambda: IResNet((2, 2, 2, 2), 7, 512), ("r18", {})),
+    "r200": ("arcface_torch/iresnet", lambda: IResNet((6, 26, 60, 6), 7, 512), ("r200", {})),
+    "r2060": ("arcface_torch/iresnet", lambda: IResNet((3, 128, 896, 3), 7, 512), ("r2060", {})),
+    "mbf": ("arcface_torch/mbf", lambda: MobileFaceNet((1, 4, 6, 2), 2, 512), ("mbf", {})),
+    "mbf_large": ("arcface_torch/mbf", lambda: MobileFaceNet((2, 8, 12, 4), 4, 512), ("mbf_large", {})),
+    "vit_t": ("arcface_torch/vit", lambda: ViT(256, 12, 8, 512), ("vit_t", {})),
+    "vit_l": ("arcface_torch/vit", lambda: ViT(768, 24, 8, 512), ("vit_l", {})),
+    "SN": (
+        "switchable_normalization",
+        lambda: SNResNet((3, 13, 30, 3), 7, 512, SwitchNorm),
+        ("ResNet100+SYNCSN", {}),
+    ),
+    "IR-101": ("cvlface", lambda: BodyNet((3, 13, 30, 3), 7, 512, "cvlface"), ("resnet", {"depth": 100, **IR_FULL})),
+    "IR-SE-50": (
+        "insightface_pytorch",
+        lambda: BodyNet((3, 4, 14, 3), 7, 512, "insightface_pytorch", se=True),
+        ("resnet", {"depth": 50, "se": True, **IR_FULL}),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(FULL))
+def test_at_full_size_every_tensor_has_its_place(case) -> None:
+    layout, build, (name, options) = FULL[case]
+    with torch.device("meta"):
+        theirs, network = build().state_dict(), create_model(name, **options)
+    state, sources = network.state_dict(), LAYOUTS[layout].sources(network)
+    assert set(sources) == set(state)
+    needed = {need for ours, source in sources.items() for need in source.names if "num_batches" not in ours}
+    assert needed == {name for name in theirs if "num_batches" not in name}
+    assert all(sources[ours].fits(theirs, tensor) for ours, tensor in state.items() if "num_batches" not in ours)
 
 
 def test_every_layout_is_tested_here() -> None:
@@ -274,6 +310,9 @@ def test_compressed_archives_and_other_files_are_refused(iresnet, network, tmp_p
             packed.writestr(entry.filename, plain.read(entry))
     unchanged(network, lambda: load_weights(network, tmp_path / "z.pt"), "compressed")
     unchanged(network, lambda: load_weights(network, tmp_path / "nothing.pt"), "no such file")
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        archive.add(tmp_path / "w.pt", "storages")
+    unchanged(network, lambda: load_weights(network, tmp_path / "t.tar"), "tar format")
     (tmp_path / "w.txt").write_text("weights")
     unchanged(network, lambda: load_weights(network, tmp_path / "w.txt"), "'.txt'", ".safetensors")
 

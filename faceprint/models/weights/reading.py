@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 def _read_torch(path: Path) -> Checkpoint:
     """The state dict in a file that torch.save wrote; it may be nested in a training checkpoint."""
-    _refuse_compressed(path)
+    _refuse_archives(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -65,8 +66,13 @@ def _read_torch(path: Path) -> Checkpoint:
     return Checkpoint(tensors=_unwrap(content, path))
 
 
-def _refuse_compressed(path: Path) -> None:
-    """torch.save never compresses; a small file that unpacks to a huge one is no honest one."""
+def _refuse_archives(path: Path) -> None:
+    """Refuse tar files, which releases of torch before 2.6 unpickle without restraint, and compressed content.
+
+    torch.save never compresses; a small file that unpacks to a huge one is no honest one.
+    """
+    if tarfile.is_tarfile(path):
+        raise UserError(f"{path}: refused: of the tar format of torch's first releases; load it with one you trust and save it anew")
     try:
         with zipfile.ZipFile(path) as archive:
             compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
