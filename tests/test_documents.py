@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -12,8 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+import faceprint
 
 ROOT = Path(__file__).parent.parent
+SFACE = "face_recognition_sface_2021dec.onnx"
 
 
 def blocks(document: str, mark: str) -> list[tuple[str, str]]:
@@ -66,6 +71,22 @@ def test_the_how_to_with_photographs(test_data: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("FACEPRINT_MODELS", str(test_data / "models"))
     assert execute("docs/how-to.md", "photographs", tmp_path) == 3
     assert (tmp_path / "roc.png").exists()
+
+
+def test_the_how_to_with_weights(tmp_path: Path) -> None:
+    first = tmp_path / "backbone.pth"
+    faceprint.models.export_weights(faceprint.create_model("mbf"), first)
+    assert execute("docs/how-to.md", "weights", tmp_path) == 3
+    again, before = (torch.load(path, weights_only=True) for path in (tmp_path / "mbf.pt", first))
+    assert all(torch.equal(again[name], before[name]) for name in before)
+
+
+@pytest.mark.real
+def test_the_how_to_with_sface(test_data: Path, tmp_path: Path) -> None:
+    (tmp_path / SFACE).symlink_to(test_data / "models" / SFACE)
+    assert execute("docs/how-to.md", "sface", tmp_path) == 1
+    card = json.loads((tmp_path / "models" / "sface" / "model.json").read_text())
+    assert (card["input"]["std"], card["provenance"]["weights"]["layout"]) == (128.0, "mxnet")
 
 
 def test_links_between_documents_lead_somewhere() -> None:

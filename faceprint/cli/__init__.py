@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from faceprint.cli import bench, data, embed, evaluate, export, harden, plot, train, verify, zoo
+from faceprint.cli import bench, data, embed, evaluate, export, harden, import_weights, plot, train, verify, zoo
 from faceprint.cli.output import err
 from faceprint.errors import UserError
 
@@ -22,6 +22,7 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
 app.command("export")(export.export)
+app.command("import")(import_weights.import_weights)
 app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
 app.command("harden")(harden.harden)

@@ -8,10 +8,11 @@ from typing import Any
 
 from faceprint.models.names import FAMILIES, PUBLISHED_NAMES, parse_name
 from faceprint.models.network import FaceNetwork
-from faceprint.models.weights import WeightsReport, export_weights, load_weights
+from faceprint.models.weights import ExportedWeights, WeightsReport, export_weights, load_weights
 from faceprint.registry import unknown
 
 __all__ = [
+    "ExportedWeights",
     "FaceNetwork",
     "WeightsReport",
     "create_model",

@@ -3,7 +3,8 @@
 Sources: github.com/mk-minchul/AdaFace, github.com/mk-minchul/CVLface (models/iresnet), github.com/TreB1eN/
 InsightFace_Pytorch (model.py). Units of all stages are numbered through, and the layers in a unit too. Where the
 width does not change, the shortcut has no weights: build ours with `pool_shortcut=True`. The gate of their SE has
-ReLU and no biases, for which PReLU with slope 0 and biases 0 stand here.
+ReLU and no biases, for which PReLU with slope 0 and biases 0 stand here. IR-101 has the units of depth 100. AdaFace's
+code and InsightFace_Pytorch's feed BGR.
 """
 
 from __future__ import annotations

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from torch import Tensor
 
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.models.network import FaceNetwork
 from faceprint.models.weights.checkpoint import Checkpoint
 from faceprint.models.weights.eps import moved_variances, norms
-from faceprint.models.weights.layout import Source
-from faceprint.models.weights.layouts import LAYOUTS, recognise
+from faceprint.models.weights.layouts import LAYOUTS
+from faceprint.models.weights.pairing import Pairing, is_counter, pair
 from faceprint.models.weights.reading import read_checkpoint
 
-_COUNTER = "num_batches_tracked"
 _SHOWN = 5
 
 
@@ -26,12 +22,12 @@ _SHOWN = 5
 class WeightsReport:
     """What `load_weights` found.
 
-    `layout`: the row of `LAYOUTS`. `loaded`: number of our tensors taken from the file. `filled`: ours that the code
-    base has no tensor for, set to what computes the same. `missing`: named in our way where that code base has no
-    place for it, in the file's way where only the file lacks it. `unexpected`: in the file and not in our network;
-    `reshaped`: of another shape. These three are empty unless mismatch was allowed. `outside`: in the file, but no
-    part of a backbone, such as class centres. `input`: what the network takes, None where nothing says; `note`: what
-    else to know.
+    `layout`: the row of `LAYOUTS`. `loaded`: number of our tensors taken from the file, counters of batches left out.
+    `filled`: ours that the code base has no tensor for, set to what computes the same. `missing`: named in our way
+    where that code base has no place for it, in the file's way where only the file lacks it. `unexpected`: in the file
+    and not in our network; `reshaped`: of another shape. These three are empty unless mismatch was allowed. `outside`:
+    in the file, but no part of a backbone, such as class centres. `input`: what the network takes, None where nothing
+    says; `note`: what else to know.
     """
 
     path: str
@@ -61,62 +57,40 @@ def load_weights(model: FaceNetwork, path: str | os.PathLike[str], *, allow_mism
     fits is loaded, which must be at least one tensor, and the report lists the rest.
     """
     checkpoint = read_checkpoint(Path(path))
-    layout, prefix = recognise(checkpoint.tensors, path)
-    inside = {
-        name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)
-    }
-    sources = LAYOUTS[layout].sources(model)
-    state = model.state_dict()
-    there = {name: source for name, source in sources.items() if all(need in inside for need in source.names)}
-    fitting = {name: source for name, source in there.items() if source.fits(inside, state[name])}
-    report = WeightsReport(
-        path=str(path),
-        layout=layout,
-        loaded=sum(bool(source.names) for source in fitting.values()),
-        filled=[name for name, source in fitting.items() if not source.names],
-        missing=_missing(state, sources, inside),
-        unexpected=_unexpected(sources, inside),
-        reshaped=[_shapes(there[name], inside, state[name]) for name in there if name not in fitting],
-        outside=[name for name in checkpoint.tensors if not name.startswith(prefix)],
-        input=_input(checkpoint, layout, model),
-        note=LAYOUTS[layout].note,
-    )
+    pairing = pair(checkpoint, model, path)
+    report = _report(pairing, checkpoint, model, str(path))
     _refuse_mismatch(report, allow_mismatch)
-    values = {name: source.value(inside, state[name]) for name, source in fitting.items()}
-    theirs = {norm: _their_eps(norm, sources, checkpoint, prefix) or LAYOUTS[layout].eps(norm) for norm in norms(model)}
-    model.load_state_dict(moved_variances(values, theirs, norms(model)), strict=False)
+    theirs = {norm: _their_eps(norm, pairing, checkpoint) for norm in norms(model)}
+    values = moved_variances(pairing.values(), theirs, norms(model))
+    on_meta = any(tensor.is_meta for tensor in pairing.state.values())
+    model.load_state_dict(values, strict=False, assign=on_meta)
     return report
 
 
-def _missing(state: Mapping[str, Tensor], sources: Mapping[str, Source], inside: Mapping[str, Tensor]) -> list[str]:
-    wanted = ((name, sources[name].names if name in sources else (name,)) for name in state)
-    return [
-        need
-        for name, needs in wanted
-        for need in needs
-        if (name not in sources or need not in inside) and not name.endswith(_COUNTER)
-    ]
+def _report(pairing: Pairing, checkpoint: Checkpoint, model: FaceNetwork, path: str) -> WeightsReport:
+    layout = LAYOUTS[pairing.layout]
+    spec = checkpoint.input or layout.input
+    fitting = {name: bool(pairing.sources[name].names) for name in pairing.fitting() if not is_counter(name)}
+    return WeightsReport(
+        path=path,
+        layout=pairing.layout,
+        loaded=sum(fitting.values()),
+        filled=[name for name, from_file in fitting.items() if not from_file],
+        missing=pairing.missing(),
+        unexpected=pairing.unexpected(),
+        reshaped=pairing.reshaped(),
+        outside=pairing.outside,
+        input=replace(spec, size=model.image_size) if spec else None,
+        note=layout.note,
+    )
 
 
-def _unexpected(sources: Mapping[str, Source], inside: Mapping[str, Tensor]) -> list[str]:
-    wanted = {name for source in sources.values() for name in source.names}
-    return [name for name in inside if name not in wanted and not name.endswith(_COUNTER)]
-
-
-def _shapes(source: Source, inside: Mapping[str, Tensor], ours: Tensor) -> str:
-    given = " and ".join(f"{name} {tuple(inside[name].shape)}" for name in source.names)
-    return f"{given}, the network has {tuple(ours.shape)}"
-
-
-def _input(checkpoint: Checkpoint, layout: str, model: FaceNetwork) -> InputSpec | None:
-    spec = checkpoint.input or LAYOUTS[layout].input
-    return replace(spec, size=model.image_size) if spec else None
-
-
-def _their_eps(norm: str, sources: Mapping[str, Source], checkpoint: Checkpoint, prefix: str) -> float | None:
-    """What the file itself says."""
-    scale = sources.get(f"{norm}.weight")
-    return next((checkpoint.eps.get(prefix + name) for name in scale.names), None) if scale else None
+def _their_eps(norm: str, pairing: Pairing, checkpoint: Checkpoint) -> float | None:
+    """What the file says itself, else the layout."""
+    scale = pairing.sources.get(f"{norm}.weight")
+    names = [pairing.prefix + name for name in scale.names] if scale else []
+    stated = next((checkpoint.eps[name] for name in names if name in checkpoint.eps), None)
+    return LAYOUTS[pairing.layout].eps(norm) if stated is None else stated
 
 
 def _refuse_mismatch(report: WeightsReport, allowed: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,16 +21,8 @@ from faceprint.models.weights.onnx_file import read_onnx
 from faceprint.registry import Table
 
 _NESTED = ("state_dict", "model_state_dict", "state_dict_backbone", "model", "backbone", "net")
-_DTYPES = (
-    torch.float16,
-    torch.bfloat16,
-    torch.float32,
-    torch.float64,
-    torch.int8,
-    torch.int32,
-    torch.int64,
-    torch.bool,
-)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.int8, torch.int32, torch.int64)
 _SHOWN = 5
 
 
@@ -56,7 +49,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 def _read_torch(path: Path) -> Checkpoint:
     """The state dict in a file that torch.save wrote; it may be nested in a training checkpoint."""
-    _refuse_compressed(path)
+    _refuse_archives(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -73,8 +66,15 @@ def _read_torch(path: Path) -> Checkpoint:
     return Checkpoint(tensors=_unwrap(content, path))
 
 
-def _refuse_compressed(path: Path) -> None:
-    """torch.save never compresses; a small file that unpacks to a huge one is no honest one."""
+def _refuse_archives(path: Path) -> None:
+    """Refuse tar files, which releases of torch before 2.6 unpickle without restraint, and compressed content.
+
+    torch.save never compresses; a small file that unpacks to a huge one is no honest one.
+    """
+    if tarfile.is_tarfile(path):
+        raise UserError(
+            f"{path}: refused: of the tar format of torch's first releases; load it with one you trust and save it anew"
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
@@ -116,7 +116,7 @@ def _check(content: Any, path: Path) -> None:
 def _problem(name: Any, value: Any) -> str | None:
     if not isinstance(name, str) or not isinstance(value, Tensor):
         return f"is {type(value).__name__}; weights are named tensors"
-    if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in _DTYPES:
+    if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in _FLOATS + _INTEGERS:
         return f"is a tensor of {value.dtype} ({value.layout}, {value.device.type}), not of plain numbers"
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         return f"claims {value.numel():,} numbers and holds fewer"
