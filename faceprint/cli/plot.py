@@ -11,16 +11,16 @@ from faceprint.cli.output import JsonOption, err, write_json
 
 
 def plot(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="One run folder, or several to compare.")],
     output: Annotated[Path, typer.Option("--output", metavar="FILE.png", help="Where the picture goes.")],
     json_file: JsonOption = None,
 ) -> None:
-    """Draw the loss and the accuracies of a run as a PNG.
+    """Draw the loss and the accuracies of a run, or of several, as a PNG.
 
     Example: faceprint plot runs/quickstart --output curve.png
     """
-    from faceprint.training.plot import plot_run
+    from faceprint.training.plot import plot_runs
 
-    plot_run(run, output)
+    plot_runs(runs, output)
     err.print(f"wrote {output}", markup=False)
-    write_json({"run": str(run), "picture": str(output)}, json_file)
+    write_json({"runs": [str(run) for run in runs], "picture": str(output)}, json_file)

@@ -17,28 +17,34 @@ COLOURS = ("#009e73", "#e69f00", "#0072b2")
 """Of IN, LN and BN; told apart by colour-blind eyes too."""
 
 
-def plot_run(run_folder: Path, path: Path) -> None:
-    """Write a PNG with the loss of `run_folder` on the left and the accuracies on the right.
+def plot_runs(run_folders: list[Path], path: Path) -> None:
+    """Write a PNG with the losses of one or several runs on the left and their accuracies on the right.
 
-    Raises `UserError` where the run has logged nothing, and where matplotlib is not installed.
+    Raises `UserError` where a run has logged nothing, and where matplotlib is not installed.
     """
     check_plotting()
     from matplotlib.figure import Figure
 
-    records = list(read_metrics(run_folder))
-    training = [record for record in records if record["kind"] == "train"]
-    if not training:
-        raise UserError(f"{run_folder}: has no metrics.jsonl with training figures; give a run folder")
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     loss_axes, accuracy_axes = figure.subplots(1, 2)
-    _line(loss_axes, training, "loss", "training loss", "#0072b2")
+    alone = len(run_folders) == 1
+    for number, folder in enumerate(run_folders):
+        records = list(read_metrics(folder))
+        training = [record for record in records if record["kind"] == "train"]
+        if not training:
+            raise UserError(f"{folder}: has no metrics.jsonl with training figures; give a run folder")
+        _line(loss_axes, training, "loss", "training loss" if alone else folder.name, f"C{number}")
+        for style, protocol in enumerate(sorted({r["protocol"] for r in records if r["kind"] == "evaluation"})):
+            scored = [record for record in records if record.get("protocol") == protocol]
+            colour = f"C{style + 1}" if alone else f"C{number}"
+            label = f"{protocol}: accuracy" if alone else f"{folder.name}, {protocol}"
+            _line(accuracy_axes, scored, "accuracy", label, colour, marker="os^v"[style % 4])
+        if alone:
+            label = "training batches, without margin"
+            _line(accuracy_axes, training, "train_accuracy", label, "#999999")
     loss_axes.set_ylabel("loss")
-    for number, protocol in enumerate(sorted({r["protocol"] for r in records if r["kind"] == "evaluation"})):
-        scored = [record for record in records if record.get("protocol") == protocol]
-        _line(accuracy_axes, scored, "accuracy", f"{protocol}: accuracy", f"C{number + 1}", marker="o")
-    _line(accuracy_axes, training, "train_accuracy", "training batches, without margin", "#999999")
     accuracy_axes.set_ylabel("accuracy")
-    accuracy_axes.set_ylim(0, 1.02)
+    accuracy_axes.set_ylim(0 if alone else None, 1.02)
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)

@@ -92,9 +92,25 @@ def test_a_step_saving_and_folding(name: str, tmp_path: Path) -> None:
         assert torch.allclose(torch.nn.functional.normalize(fast), unit, atol=2e-4)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in ONE_OF_EACH else pytest.mark.slow) for name in list_models()]
-)
+QUICK_FIRST = [pytest.param(name, marks=() if name in ONE_OF_EACH else pytest.mark.slow) for name in list_models()]
+
+
+@pytest.mark.parametrize("name", QUICK_FIRST)
+def test_compiling_changes_nothing(name: str) -> None:
+    """Traced forward and backward by torch.compile; "aot_eager" leaves out the code generator, which is not ours."""
+    network = small(name).eval()  # without dropout, whose random numbers compiling draws in another order
+    images = torch.randn(2, 3, *network.image_size)
+    weights = torch.randn(2, network.embedding_dim)
+    gradients: list[list[torch.Tensor]] = []
+    for run in (network, torch.compile(network, backend="aot_eager")):
+        network.zero_grad()
+        (run(images) * weights).sum().backward()
+        gradients.append([weight.grad.clone() for weight in network.parameters() if weight.grad is not None])
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("name", QUICK_FIRST)
 def test_the_onnx_file_is_equal(name: str, tmp_path: Path) -> None:
     """`export_onnx` itself compares the file at batch 1, 2 and 7, and raises where they differ."""
     save(trained(name), name, tmp_path / "model")
