@@ -20,7 +20,8 @@ from faceprint.cli import app
 from faceprint.config import Config, Network
 from faceprint.evaluation.protocols import PROTOCOLS
 from faceprint.margins import MARGINS
-from faceprint.models import NETWORKS
+from faceprint.models import list_models
+from faceprint.models.names import FAMILIES
 from faceprint.models.norms import NORMS
 from faceprint.models.outputs import OUTPUTS
 from faceprint.registry import Table
@@ -66,7 +67,10 @@ def configuration() -> str:
             title = f"`{key}`" + (f", `source: {source}`" if source else "")
             parts.append(f"## {title}\n\n{section.get('description', '')}\n\n{_table(section, f'{key}.', definitions)}")
     parts.append("## Names\n\nWhat `name` and `protocol` keys take, with the options of each and their defaults.")
-    parts += [_names(table) for table in (NETWORKS, MARGINS, PROTOCOLS)]
+    parts += [_names(table) for table in (FAMILIES, MARGINS, PROTOCOLS)]
+    parts.append(
+        f"Published names of networks, each a family with options: {', '.join(f'`{name}`' for name in list_models())}."
+    )
     parts += [f"`{key}`: {', '.join(f'`{name}`' for name in table)}." for key, table in OF_NETWORKS.items()]
     return "\n\n".join(parts)
 
@@ -89,7 +93,7 @@ def python() -> str:
 
 def _references(value: dict[str, Any]) -> list[str]:
     """Names of the sections that a key may hold; none for a plain value."""
-    choices = [value, *value.get("oneOf", ()), *value.get("anyOf", ())]
+    choices = [value, value.get("items", {}), *value.get("oneOf", ()), *value.get("anyOf", ())]
     return [choice["$ref"].rpartition("/")[2] for choice in choices if "$ref" in choice]
 
 

@@ -1,15 +1,16 @@
 """The configuration of a run: typed, frozen, every key read, an unknown key an error.
 
-A recipe is a YAML file with these keys; `key=value` arguments with dotted names override it. Numbers derived from them
-(steps per epoch, scaled learning rate) live in `faceprint.training.setup`, not here.
+A recipe is a YAML file with these keys; `key=value` arguments with dotted names override it. `base: NAME` in a recipe
+starts it from another one's keys. Numbers derived from them (steps per epoch, scaled learning rate) live in
+`faceprint.training.setup`, not here.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -217,6 +218,44 @@ class Log(Section):
     """Where the same figures go besides."""
 
 
+class Score(Section):
+    """One figure of a published table."""
+
+    protocol: str
+    """The test set, such as LFW or IJB-C."""
+    metric: str
+    """What is counted, such as accuracy or TAR@FAR=1e-4."""
+    value: float
+    """As printed, in `unit`."""
+    std: NonNegative | None = None
+    """Standard deviation over folds, where the table prints one."""
+    unit: Literal["%", "fraction"] = "%"
+    """Of `value` and `std`."""
+
+
+class Published(Section):
+    """What others reached by this recipe, and with what; `faceprint zoo` shows it beside the network measured here."""
+
+    source: str
+    """Document or paper that prints the figures."""
+    row: str
+    """Name of its row."""
+    dataset: str
+    """Training set."""
+    num_images: PositiveInt
+    """Of the training set, by its publishers: what `data.path` should hold."""
+    num_identities: PositiveInt
+    """The same of its people."""
+    gpus: PositiveInt
+    """How many shared the batch; each had `batch_size` images."""
+    size_mb: Positive | None = None
+    """Size of the file of weights; null: not printed."""
+    scores: list[Score] = []
+    """The figures; empty: the table has none for this row."""
+    note: str = ""
+    """What a reader must know to compare."""
+
+
 class Config(Section):
     """One run. The defaults are those of a small network on generated identities."""
 
@@ -226,6 +265,9 @@ class Config(Section):
     """One line about the recipe, shown by `faceprint zoo`."""
     out: Path | None = None
     """The run folder; null: `runs/` and the recipe's name."""
+    init_from: Path | None = None
+    """Whose weights are the first: a run folder (class centres too, where the people are the same), a model folder or a
+    file of published weights; null: random ones."""
     seed: Count = 0
     """Of the first weights, the order of the data and the augmentation."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
@@ -264,6 +306,8 @@ class Config(Section):
     """Tuning mode: train and report, save nothing."""
     resume: bool = False
     """Continue the run in `out` from its last checkpoint."""
+    published: Published | None = None
+    """Of a recipe that reproduces a published row; does not change the training."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Config:
@@ -272,25 +316,64 @@ class Config(Section):
         return self
 
 
+RECIPES = Path(__file__).parent / "recipes"
+"""One YAML file a recipe, in folders by document; names that begin with _ are bases of others."""
+
+
 def list_recipes() -> list[str]:
-    """Names of the bundled recipes."""
-    folder = resources.files("faceprint") / "recipes"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    """Names of the bundled recipes, those without a folder first: `quickstart`, …, `sn/resnet50_sn`."""
+    files = [path.relative_to(RECIPES) for path in RECIPES.rglob("*.yaml") if path.name[0] != "_"]
+    return [path.with_suffix("").as_posix() for path in sorted(files, key=lambda path: (len(path.parts), path))]
 
 
 def read_recipe(recipe: str) -> dict[str, Any]:
-    """The mapping of a bundled recipe by its name, or of a YAML file by its path."""
-    path = Path(recipe)
+    """The mapping of a bundled recipe by its name, or of a YAML file by its path, upon that of its `base`."""
     if recipe in list_recipes():
-        text = (resources.files("faceprint") / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8")
-    elif path.suffix in (".yaml", ".yml"):
-        text = _read_text(path)
-    else:
-        raise unknown("recipe (and not a .yaml file)", recipe, list_recipes())
-    values = parse_yaml(text, name=recipe)
+        return {"recipe": recipe, **_read_chain(RECIPES / f"{recipe}.yaml", ())}
+    path = Path(recipe)
+    if path.suffix in (".yaml", ".yml"):
+        return {"recipe": path.stem, **_read_chain(path, ())}
+    raise unknown("recipe (and not a .yaml file)", recipe, list_recipes())
+
+
+def _read_chain(path: Path, above: tuple[str, ...]) -> dict[str, Any]:
+    """The mapping in `path`, its `base` merged in; `above` are the files that came here by their own `base`."""
+    chain = (*above, os.path.realpath(path))
+    if chain[-1] in above:
+        raise UserError(f"{path}: base goes round in a circle: {' -> '.join(chain)}")
+    values = parse_yaml(_read_text(path), name=str(path))
     if not isinstance(values, dict):
-        raise UserError(f"{recipe}: a recipe is a mapping of keys to values, got {type(values).__name__}")
-    return {"recipe": path.stem, **values}
+        raise UserError(f"{path}: a recipe is a mapping of keys to values, got {type(values).__name__}")
+    base = values.pop("base", None)
+    return values if base is None else _extend(_read_chain(_base_file(base, path), chain), values)
+
+
+def _base_file(base: Any, path: Path) -> Path:
+    """The file that `base: …` in `path` means: a bundled recipe, or a YAML file beside or relative to `path`."""
+    if not isinstance(base, str):
+        raise UserError(f"{path}: base is a recipe's name or a YAML file, got {base!r}")
+    if Path(base).suffix in (".yaml", ".yml"):
+        return path.parent / base
+    if base in list_recipes():
+        return RECIPES / f"{base}.yaml"
+    raise unknown(f"base in {path} (and not a .yaml file)", base, list_recipes())
+
+
+def _extend(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` upon `base`: sections are joined key by key, all else is replaced."""
+    for section, given in values.items():
+        base = _drop_superseded(base, str(section), given)
+        for field in given if isinstance(given, dict) else ():
+            base = _drop_superseded(base, f"{section}.{field}", given[field])
+    return _join(base, values)
+
+
+def _join(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    joined = dict(base)
+    for key, value in values.items():
+        old = joined.get(key)
+        joined[key] = _join(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return joined
 
 
 def _read_text(path: Path) -> str:
@@ -303,7 +386,8 @@ def _read_text(path: Path) -> str:
 def load_config(recipe: str, assignments: Sequence[str] = ()) -> Config:
     """The configuration of `faceprint train RECIPE key=value …`. Raises `UserError` naming the key at fault.
 
-    An assignment that chooses another data source, network or margin drops what the recipe said of the old one;
+    An assignment that chooses another data source, network or margin drops what the recipe said of the old one; another
+    data source drops the licence too;
     `steps` and `epochs` replace each other.
     """
     values = read_recipe(recipe)
@@ -324,6 +408,8 @@ def _drop_superseded(values: dict[str, Any], key: str, value: Any) -> dict[str, 
     ):
         return values
     kept = {} if section == "data" else {name: old[name] for name in old if name != "options"}
+    if section == "data":  # the recipe's licence was for weights trained on the recipe's images
+        values = {name: values[name] for name in values if name != "licence"}
     return {**values, section: kept}
 
 
@@ -357,11 +443,13 @@ def _describe(item: Any, values: Mapping[str, Any]) -> str:
 def _section(location: Sequence[str], values: Mapping[str, Any]) -> type[Section]:
     section: type[Section] = Config
     for part in location:
+        if part.isdigit():
+            continue
         if section is Config and part == "data":
             section = _SOURCES[values["data"]["source"]]
             continue
         annotation: Any = section.model_fields[part].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
+        options = [*get_args(annotation), annotation]
         section = next(option for option in options if isinstance(option, type) and issubclass(option, Section))
     return section
 

@@ -59,6 +59,11 @@ def test_overrides_reach_list_entries() -> None:
         ("steps", ["'steps'", "key=value"]),
         ("seed.x=1", ["seed", "got {'x': 1}"]),
         ("schedule.milestones=[1", ["schedule.milestones", "not valid YAML"]),
+        ("published.gpu=8", ["unknown key 'published.gpu'", "nearest: 'published.gpus'"]),
+        (
+            "published={scores: [{protocl: LFW}]}",
+            ["unknown key 'published.scores.0.protocl'", "published.scores.0.std"],
+        ),
     ],
 )
 def test_mistakes_are_named(assignment: str, words: list[str]) -> None:
@@ -83,6 +88,52 @@ def test_every_bundled_recipe_resolves() -> None:
         made = load_config(name)
         assert made.recipe == name
         assert made.description
+
+
+def write(folder: Path, **texts: str) -> str:
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return str(folder / f"{next(iter(texts))}.yaml")
+
+
+def test_a_base_is_joined_section_by_section(tmp_path: Path) -> None:
+    made = load_config(
+        write(
+            tmp_path,
+            top="base: middle.yaml\noptimizer: {lr: 0.3}\nschedule: {milestones: [4]}",
+            middle="base: bottom.yaml\nschedule: {milestones: [1, 2], factor: 0.5}\nseed: 5",
+            bottom="{data: {source: synthetic}, steps: 10, seed: 1, optimizer: {lr: 0.2, momentum: 0.8}}",
+        )
+    )
+    assert (made.recipe, made.seed, made.steps) == ("top", 5, 10)
+    assert (made.optimizer.lr, made.optimizer.momentum) == (0.3, 0.8)
+    assert (made.schedule.milestones, made.schedule.factor) == ([4.0], 0.5)
+    assert "base" not in dump(made)
+
+
+def test_a_bundled_recipe_is_a_base_too_and_what_it_said_of_another_choice_is_dropped(tmp_path: Path) -> None:
+    text = "base: quickstart\nepochs: 3\nnetwork: {name: r18}\ndata: {source: folder, path: x}"
+    made = load_config(write(tmp_path, mine=text))
+    assert (made.steps, made.epochs, made.network.name, made.network.options) == (None, 3, "r18", {})
+    assert made.network.embedding_dim == load_config("quickstart").network.embedding_dim
+    assert made.margin == load_config("quickstart").margin
+    assert made.data.model_dump()["path"] == Path("x")
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ({"a": "base: a.yaml"}, "a circle"),
+        ({"a": "base: b.yaml", "b": "base: ./a.yaml"}, "a circle"),
+        ({"a": "base: absent.yaml"}, "cannot be read"),
+        ({"a": "base: quikstart"}, "unknown base in .*nearest: 'quickstart'"),
+        ({"a": "base: [quickstart]"}, "base is a recipe's name or a YAML file"),
+        ({"a": "base: b.yaml", "b": "[1]"}, "b.yaml: a recipe is a mapping"),
+    ],
+)
+def test_mistakes_in_bases_are_named(tmp_path: Path, texts: dict[str, str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load_config(write(tmp_path, **texts))
 
 
 def test_steps_and_epochs_replace_each_other() -> None:

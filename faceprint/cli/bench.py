@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-NetworkArgument = Annotated[str, typer.Argument(metavar="[NETWORK]", help="A name such as mbf or r50.")]
+NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help="A name such as mbf or r50.")]
 
 
 @app.command("train")

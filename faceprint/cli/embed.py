@@ -33,7 +33,7 @@ FlipOption = Annotated[bool, typer.Option("--flip", help="Add the embedding of t
 
 def embed(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model folder or an ONNX file.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files, and folders of them.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, and folders of them.")],
     output: Annotated[Path, typer.Option(metavar="FILE.npz", help="The file to write.")],
     flip: FlipOption = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images the network computes at a time.")] = 64,

@@ -25,7 +25,7 @@ def evaluate(
     protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin or synthetic.")],
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045 - read by typer at run time
-        typer.Argument(metavar="key=value", help="Options of the protocol and of the model, see below."),
+        typer.Argument(metavar="key=value", help="Options of the protocol and of the model, as described above."),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:

@@ -39,10 +39,20 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """A table on standard output, or on standard error where standard output carries the JSON."""
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number == 0)
     for row in rows:
         table.add_row(*row)
     (err if json_target == "-" else out).print(table)
+
+
+def print_markdown(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, json_target: str | None
+) -> None:
+    """`print_table` in Markdown, under a heading of the second level; cells may have several lines."""
+    table = [columns, ["---"] * len(columns), *rows]
+    lines = [f"| {' | '.join(row)} |".replace("\n", "<br>") for row in table]
+    text = "\n".join([f"## {title}", "", *lines, ""])
+    (err if json_target == "-" else out).print(text, markup=False)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def train(
         sys.exit(1)
     result = summary(run, outcome)
     shown = [
-        (key.replace("_", " "), str(value))
+        (key.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
         for key, value in result.items()
         if value is not None and key != "evaluations"
     ]
@@ -62,11 +62,12 @@ def describe(run: Any) -> str:
     where = "dry run: nothing is saved" if run.folder is None else f"run folder {run.folder}"
     if run.step:
         where += f", resumed at step {run.step}"
+    origin = f"\nstarts from: {run.trainer.origin}" if run.trainer.origin else ""
     return (
         f"{config.network.name} ({parameters / 1e6:.2f} M parameters), {config.margin.name},"
         f" {plan.num_images:,} images of {plan.num_classes:,} identities, {run.trainer.device}\n"
         f"{plan.total_steps:,} steps of {plan.global_batch} images ({plan.epoch(plan.total_steps):.1f} epochs),"
-        f" learning rate {plan.base_lr:g}; {where}"
+        f" learning rate {plan.base_lr:g}; {where}{origin}"
     )
 
 

@@ -3,7 +3,17 @@
 from faceprint.data.alignment import align
 from faceprint.data.bin import read_bin, write_bin
 from faceprint.data.folder import image_folder
+from faceprint.data.images import decode_image, read_image
 from faceprint.data.lists import image_list
 from faceprint.data.synthetic import SyntheticFaces
 
-__all__ = ["SyntheticFaces", "align", "image_folder", "image_list", "read_bin", "write_bin"]
+__all__ = [
+    "SyntheticFaces",
+    "align",
+    "decode_image",
+    "image_folder",
+    "image_list",
+    "read_bin",
+    "read_image",
+    "write_bin",
+]

@@ -10,6 +10,7 @@ from torch.fx.proxy import TraceError
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from faceprint.models import FaceNetwork
+from faceprint.models.norms import FrozenBatchNorm2d, SharedBatchNorm, SwitchNorm2d, plain_norms
 
 
 def fold_norms(network: FaceNetwork) -> FaceNetwork:
@@ -24,6 +25,7 @@ def fold_norms(network: FaceNetwork) -> FaceNetwork:
         backbone = fx.GraphModule(network.backbone, _Tracer().trace(network.backbone))
     except (TraceError, TypeError, ValueError, RuntimeError):
         return network
+    plain_norms(backbone)
     modules: dict[str, nn.Module] = dict(backbone.named_modules())
     uses = Counter(str(node.target) for node in backbone.graph.nodes if node.op == "call_module")
     for node in list(backbone.graph.nodes):
@@ -42,10 +44,11 @@ def fold_norms(network: FaceNetwork) -> FaceNetwork:
 
 
 class _Tracer(fx.Tracer):
-    """Takes every convolution as a whole; torch.fx by itself takes only torch's own classes so."""
+    """Takes every convolution and norm as a whole; torch.fx by itself takes only torch's own classes so."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
+        whole = isinstance(m, nn.Conv2d | SwitchNorm2d | SharedBatchNorm | FrozenBatchNorm2d)
+        return whole or super().is_leaf_module(m, module_qualified_name)
 
 
 def _conv_before(node: fx.Node, modules: dict[str, nn.Module], uses: Counter[str]) -> fx.Node | None:

@@ -135,16 +135,16 @@ def block8(norm: Norm, *, se: bool, scale: float = 0.2, last: bool = False) -> R
     return Residual(2080, mixed, 448, scale, norm, se=se, last=last)
 
 
-def inception_resnet_backbone(norm: Norm, *, large_stem: bool, se: bool) -> nn.Sequential:
+def inception_resnet_backbone(norm: Norm, *, blocks: tuple[int, int, int], large_stem: bool, se: bool) -> nn.Sequential:
     """(B, 3, H, W) -> (B, 1536, h, w), of which `map_size` gives h and w."""
     return nn.Sequential(
         stem_layers(norm, 1 if large_stem else 2),
         mixed_5b(norm),
-        *(block35(norm, se=se) for _ in range(10)),
+        *(block35(norm, se=se) for _ in range(blocks[0])),
         reduction_17(norm),
-        *(block17(norm, se=se) for _ in range(20)),
+        *(block17(norm, se=se) for _ in range(blocks[1])),
         reduction_8(norm),
-        *(block8(norm, se=se) for _ in range(9)),
+        *(block8(norm, se=se) for _ in range(blocks[2])),
         block8(norm, se=se, scale=1.0, last=True),
         chain(2080, norm, Conv(CHANNELS, 1)),
     )
@@ -175,6 +175,7 @@ def inception_resnet(
     *,
     stem: Literal["L", "s2"] = "s2",
     se: bool = False,
+    blocks: tuple[int, int, int] = (10, 20, 9),
     embedding_dim: int | None = None,
     image_size: tuple[int, int] = (112, 112),
     output: str = "AD",
@@ -183,7 +184,8 @@ def inception_resnet(
 ) -> FaceNetwork:
     """Inception-ResNet-v2; `stem` "s2" halves the resolution in the first convolution, "L" keeps it.
 
-    `se` adds squeeze and excitation to each residual branch. The scales of the body's norms are fixed at 1, as
+    `se` adds squeeze and excitation to each residual branch; `blocks` are the numbers of block35, block17 and block8,
+    of which one more without activation comes last. The scales of the body's norms are fixed at 1, as
     published; their eps is 1e-3, that of the norms in the output option 2e-5. Convolutions and linear layers start
     He-normal (fan out).
     """
@@ -192,7 +194,7 @@ def inception_resnet(
     options = norm_options or {}
     body = Norm(norm, EPS_BODY, options, learned_scale=False)
     network = attach_output(
-        inception_resnet_backbone(body, large_stem=stem == "L", se=se),
+        inception_resnet_backbone(body, blocks=blocks, large_stem=stem == "L", se=se),
         output,
         channels=CHANNELS,
         map_size=map_size(image_size, large_stem=stem == "L"),

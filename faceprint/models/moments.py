@@ -101,6 +101,10 @@ def _centred(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return centred, mean, centred.square().mean((2, 3))
 
 
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 class _Normalize(torch.autograd.Function):
     """Keeps x alone for the backward pass and computes x - mean again: memory is dearer than a subtraction."""
 
@@ -108,7 +112,8 @@ class _Normalize(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, coefficients: Coefficients, *parameters: Tensor) -> Tensor:
         centred, mean, var = _centred(x)
         small = [tensor.detach().requires_grad_() for tensor in (mean, var, *parameters)]
-        with torch.enable_grad():
+        # The small graph keeps what it saves: hooks of an outer checkpoint would drop it and compute it again.
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_same, _same):
             ctx.coefficients = coefficients(*small)
         scale, offset = (tensor.detach() for tensor in ctx.coefficients)
         ctx.small = small
@@ -129,6 +134,7 @@ class _Normalize(torch.autograd.Function):
             (scale, offset),
             ctx.small,
             (grad_scale.sum_to_size(scale.shape), grad_sum.sum_to_size(offset.shape)),
+            retain_graph=True,  # the outer graph may be kept for another backward pass
             allow_unused=True,
         )
         scale = scale.detach()

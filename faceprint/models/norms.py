@@ -173,15 +173,15 @@ class Norm:
 _NOT_OPTIONS = ("num_features", "eps", "sync")
 
 
-def plain_norms(network: nn.Module) -> None:
-    """Replace, in place, each norm that in evaluation is one of torch's own by that one, sharing its weights.
+def plain_norms(backbone: nn.Module) -> None:
+    """Replace, in place, each norm of maps that in evaluation is one of torch's own by that one, sharing its weights.
 
     It computes the same; folding and exporting then see what they know. Hardened SN, and batch norms with shared
     statistics.
     """
-    for name, module in list(network.named_modules()):
+    for name, module in list(backbone.named_modules()):
         if isinstance(module, SwitchNorm2d | SharedBatchNorm):
-            network.set_submodule(name, module.plain())
+            backbone.set_submodule(name, module.plain())
 
 
 def mixing_logits(network: nn.Module) -> list[nn.Parameter]:

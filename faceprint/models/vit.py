@@ -174,10 +174,10 @@ def vit(
     Its norms are layer norms, batch norms in the embedding head; the positions learned are those of `image_size`.
     Linear layers and positions start from a normal distribution of deviation 0.02, cut off at 2, biases from 0.
     """
-    if min(dim, depth, heads, patch_size) < 1 or dim % heads:
+    if min(dim, depth, heads, patch_size, dim * mlp_ratio) < 1 or dim % heads:
         raise UserError(
-            f"dim, depth, heads and patch_size must be at least 1 and heads divide dim,"
-            f" got dim={dim}, depth={depth}, heads={heads}, patch_size={patch_size}"
+            "dim, depth, heads, patch_size and the MLP's width must be at least 1 and heads divide dim,"
+            f" got dim={dim}, depth={depth}, heads={heads}, patch_size={patch_size}, mlp_ratio={mlp_ratio}"
         )
     if not (0 <= drop_path < 1 and 0 <= mask_ratio < 1):
         raise UserError(f"drop_path and mask_ratio must be in [0, 1), got {drop_path} and {mask_ratio}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -16,15 +16,22 @@ def make_optimizer(
     lr: float,
     momentum: float,
     weight_decay: float,
+    undecayed: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW whose first beta is `momentum`; one group, weight decay on all of it.
+    """SGD with momentum, or AdamW whose first beta is `momentum`; weight decay on all but the `undecayed`.
 
-    The published systems decay every weight, norm scales and PReLU slopes included; so does this.
+    The published systems decay every weight, norm scales and PReLU slopes included; so does this. The `undecayed`
+    (the mixing logits of SN) are among `parameters` and make the last group.
     """
+    apart = {id(parameter) for parameter in undecayed}
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": [parameter for parameter in trained if id(parameter) not in apart]}]
+    if apart:
+        logits = [parameter for parameter in trained if id(parameter) in apart]
+        groups.append({"params": logits, "weight_decay": 0.0})
     if name == "sgd":
-        return torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, foreach=True)
-    return torch.optim.AdamW(trained, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, foreach=True)
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, foreach=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, foreach=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

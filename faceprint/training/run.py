@@ -34,6 +34,7 @@ FREE_ON_RESUME = frozenset(
         "recipe",
         "description",
         "licence",
+        "published",
         "dry_run",
         "loader",
         "evaluation",

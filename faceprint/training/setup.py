@@ -25,10 +25,12 @@ from faceprint.errors import UserError
 from faceprint.margins import MARGINS, Margin
 from faceprint.memory import keep_freed_memory
 from faceprint.models import FaceNetwork, create_model
+from faceprint.models.norms import mixing_logits
 from faceprint.registry import unknown
+from faceprint.training.initial import start_from
 from faceprint.training.optim import make_optimizer
 from faceprint.training.schedule import make_schedule
-from faceprint.training.sources import build_source
+from faceprint.training.sources import build_source, fingerprint
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Trainer:
     augmentation: Augmentation
     autocast: Callable[[], AbstractContextManager[Any]]
     memory_format: torch.memory_format
+    origin: str | None
+    """Where the first weights came from, in words; None for random ones, and for a resumed run."""
 
     def parameters(self) -> list[nn.Parameter]:
         return [*self.network.parameters(), *self.classifier.parameters()]
@@ -94,6 +98,9 @@ def build_trainer(config: Config) -> Trainer:
     classifier = PartialFC(
         network.embedding_dim, plan.num_classes, build_margin(config.margin.name, config.margin.options)
     )
+    origin = None
+    if config.init_from is not None and not config.resume:
+        origin = start_from(config.init_from, network, classifier, fingerprint(source))
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
     classifier.to(device)
@@ -103,6 +110,7 @@ def build_trainer(config: Config) -> Trainer:
         lr=plan.base_lr,
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
+        undecayed=mixing_logits(network),
     )
     return Trainer(
         plan=plan,
@@ -118,6 +126,7 @@ def build_trainer(config: Config) -> Trainer:
         augmentation=Augmentation(**config.augment.model_dump()),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
+        origin=origin,
     )
 
 
