@@ -75,7 +75,7 @@ CVLFACE = Layout(
     ),
     eps=lambda _norm: EPS_IRESNET,
     input=_BGR,
-    note="AdaFace's own checkpoints take BGR; for one trained in CVLface, look for color_space in its model card",
+    note="AdaFace's own checkpoints take BGR; those trained in CVLface what its configuration calls color_space",
 )
 
 # Between the first convolution and the PReLU there is no norm: ours is given moments with which it changes nothing

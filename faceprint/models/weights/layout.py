@@ -90,7 +90,7 @@ class Constant:
         return True
 
     def value(self, given: Mapping[str, Tensor], ours: Tensor) -> Tensor:
-        return torch.full_like(ours, self.number)
+        return torch.full(ours.shape, self.number, dtype=ours.dtype)
 
 
 Rules = Sequence[tuple[str, str | Shared | Constant]]

@@ -47,7 +47,7 @@ class Pairing:
     def missing(self) -> list[str]:
         """Our names that the layout has no place for, and names of the layout that the file lacks."""
         no_place = [name for name in self.state if name not in self.sources and not is_counter(name)]
-        needs = (need for source in self.sources.values() for need in source.names)
+        needs = dict.fromkeys(need for source in self.sources.values() for need in source.names)
         return [*no_place, *(need for need in needs if need not in self.given and not is_counter(need))]
 
     def unexpected(self) -> list[str]:

@@ -72,9 +72,7 @@ def _refuse_archives(path: Path) -> None:
     torch.save never compresses; a small file that unpacks to a huge one is no honest one.
     """
     if tarfile.is_tarfile(path):
-        raise UserError(
-            f"{path}: refused: of the tar format of torch's first releases; load it with one you trust and save it anew"
-        )
+        raise UserError(f"{path}: refused: of the tar format of torch's first releases; have its maker save it anew")
     try:
         with zipfile.ZipFile(path) as archive:
             compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
