@@ -188,6 +188,11 @@ def _accuracy(scores: Floats, pairs: PairSet) -> dict[str, Any]:
     }
 
 
+def check_size(pairs: PairSet, spec: InputSpec) -> None:
+    """Raise `UserError` where the first image of `pairs` is none that a network with input `spec` takes."""
+    next(_images(pairs, spec))
+
+
 def _images(pairs: PairSet, spec: InputSpec) -> Iterator[Image]:
     for number, name in enumerate(pairs.names):
         image = pairs.read(number)

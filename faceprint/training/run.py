@@ -14,7 +14,7 @@ from faceprint import __version__
 from faceprint.config import Config, dump, load_config
 from faceprint.errors import UserError
 from faceprint.evaluation.pairs import PairSet
-from faceprint.evaluation.protocols import evaluate_pairs, load_protocol
+from faceprint.evaluation.protocols import check_size, evaluate_pairs, load_protocol
 from faceprint.inference.embedder import network_embedder
 from faceprint.inference.folding import fold_norms
 from faceprint.inference.model_folder import ModelCard, save_model
@@ -191,8 +191,10 @@ def open_run(config: Config) -> Run:
         check_same(config, folder)
     elif folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists; continue it with resume=true, or choose another run folder with out=DIR")
-    pair_sets = [load_pairs(options) for options in config.evaluation.protocols]
+    pair_sets = [load_pairs(options, config.network.image_size) for options in config.evaluation.protocols]
     trainer = build_trainer(config)
+    for pairs in pair_sets:
+        check_size(pairs, trainer.spec)  # now, and not after the first thousand steps
     run = Run(config, folder, trainer, pair_sets)
     if folder is not None:
         start_folder(run, folder)
@@ -200,11 +202,14 @@ def open_run(config: Config) -> Run:
     return run
 
 
-def load_pairs(options: Mapping[str, Any]) -> PairSet:
-    """The pairs of one entry of `evaluation.protocols`."""
+def load_pairs(options: Mapping[str, Any], image_size: tuple[int, int]) -> PairSet:
+    """The pairs of one entry of `evaluation.protocols`; people are drawn at `image_size` unless it says otherwise."""
     if "protocol" not in options:
         raise UserError(f"an entry of evaluation.protocols needs the key protocol, got {dict(options)}")
-    return load_protocol(options["protocol"], {key: value for key, value in options.items() if key != "protocol"})
+    given = {key: value for key, value in options.items() if key != "protocol"}
+    if options["protocol"] == "synthetic":
+        given.setdefault("size", image_size)
+    return load_protocol(options["protocol"], given)
 
 
 def start_folder(run: Run, folder: Path) -> None:
