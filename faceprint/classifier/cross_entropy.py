@@ -218,7 +218,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, norms, centres, bias, target, target_row, reduced, *parameters = ctx.saved_tensors
+        x, norms, centres, bias, target, _, reduced, *parameters = ctx.saved_tensors
         classes, head = ctx.classes, ctx.head
         share = grads[0] / len(x)
         smoothing = head.label_smoothing

@@ -1,15 +1,25 @@
-"""Class centres and the loss over them."""
+"""Class centres and the loss over them: Partial FC (An et al., arXiv 2010.05222, 2203.15565)."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
+from faceprint.classifier.cross_entropy import Classes, Head, cross_entropy, target_scores
+from faceprint.classifier.optim import CentreOptimizer
+from faceprint.classifier.sampling import sample_rows
+from faceprint.distributed import gather_batch, rank, world_size
 from faceprint.errors import UserError
 from faceprint.margins import Margin
+
+INIT_STD = 0.01
+INIT_ROWS = 1 << 16
+"""Centres are drawn so many at a time, each time from a seed of its own: any process can draw its part alone."""
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class BatchStatistics(NamedTuple):
@@ -18,53 +28,198 @@ class BatchStatistics(NamedTuple):
     target_cosine: Tensor
     """Mean cosine between an embedding and the centre of its own class."""
     accuracy: Tensor
-    """Share of the batch whose own class scores highest, without margin, in [0, 1]."""
+    """Share of the batch whose own class scores highest of the active ones, without margin, in [0, 1]."""
     embedding_norm: Tensor
     """Mean length of the raw embeddings."""
+    active_classes: Tensor
+    """Number of classes that took part, over all processes."""
+    positives: Tensor
+    """Number of distinct classes in the batch."""
 
 
 class PartialFC(nn.Module):
-    """Softmax cross-entropy over `num_classes` centres of `embedding_dim` dimensions, with a margin.
+    """The loss of embeddings against `num_classes` class centres, of which a part takes part in each step.
 
-    `margin` decides what the centres are compared by: cosines, or plain inner products with a bias (`Softmax`).
-    Cosines, margin and softmax are float32 whatever precision the network runs in. Centres start from N(0, 0.01),
-    as in Partial FC (An et al., arXiv 2010.05222).
+    `margin` decides what centres are compared by (cosines, or inner products with a bias: `Softmax`) and how the loss
+    sums them up. With `sample_rate` r below 1 a step compares with a share r of the centres: all classes of the batch,
+    and a uniform draw of the others, a function of seed and step alone. r = 1 is the plain softmax over all classes.
+    Where there are several processes each holds a range of the classes (`first_class`, `num_local`), and embeddings
+    are gathered; the loss is the mean over the whole batch, the same in every process, and the gradients are those of
+    one process on the whole batch (for embeddings: after DistributedDataParallel's average).
+
+    `sub_centers` K gives each class K centres, of which the nearest counts (sub-center ArcFace). `label_smoothing` e
+    puts e of the weight evenly on the active classes. `centres` "bf16" stores centres in half the memory, rounded
+    stochastically; `product` "bf16" multiplies in bfloat16 (accumulated in float32, **result rounded to bfloat16**).
+    Margin, softmax and loss are float32 always. Nothing of size batch x classes is stored, nor, with r below 1, of
+    size classes x dimensions beside centres and momentum: see `cross_entropy.py`.
+
+    Sampled centres have no `.grad`: train them by `make_optimizer`, which reads and writes the sampled rows only.
+    Centres start from N(0, 0.01), drawn from torch's seed, the same for any number of processes.
     """
 
-    def __init__(self, embedding_dim: int, num_classes: int, margin: Margin) -> None:
+    draws: Tensor
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        margin: Margin,
+        sample_rate: float = 1.0,
+        *,
+        sub_centers: int = 1,
+        label_smoothing: float = 0.0,
+        centres: Literal["fp32", "bf16"] = "fp32",
+        product: Literal["fp32", "bf16"] = "fp32",
+        same_for_any_world: bool = False,
+    ) -> None:
         super().__init__()
         if num_classes < 2:
             raise UserError(f"a classifier needs at least 2 identities, got {num_classes}")
+        if not 0 < sample_rate <= 1:
+            raise UserError(f"sample_rate {sample_rate}: the share of classes in a step lies in (0, 1]")
+        if sub_centers < 1:
+            raise UserError(f"sub_centers {sub_centers}: each class has at least 1 centre")
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"label_smoothing {label_smoothing}: lies in [0, 1)")
+        if num_classes < world_size():
+            raise UserError(f"{num_classes} identities cannot be spread over {world_size()} processes")
+        self.embedding_dim = embedding_dim
         self.num_classes = num_classes
         self.margin = margin
-        self.centres = nn.Parameter(torch.empty(num_classes, embedding_dim))
-        self.bias = None if margin.normalized else nn.Parameter(torch.zeros(num_classes))
-        nn.init.normal_(self.centres, 0.0, 0.01)
+        self.sample_rate = sample_rate
+        self.sub_centers = sub_centers
+        self.label_smoothing = label_smoothing
+        self.product = TYPES[product]
+        self.same_for_any_world = same_for_any_world
+        self.first_class, last = class_range(num_classes, rank(), world_size())
+        self.num_local = last - self.first_class
+        self.seed = int(torch.randint(2**31, ()))
+        rows = (self.first_class * sub_centers, last * sub_centers)
+        weights = _initial(self.seed, *rows, embedding_dim, TYPES[centres])
+        self.centres = nn.Parameter(weights, requires_grad=sample_rate == 1)
+        self.bias = None if margin.normalized else nn.Parameter(torch.zeros(self.num_local * sub_centers))
+        self.register_buffer("draws", torch.zeros((), dtype=torch.int64, device="cpu"))
+        self.gradients: list[tuple[Tensor, Tensor]] = []
+        """Of sampled centres since the last step: rows (S K,) of `centres` and their gradients (S K, D) float32."""
+        self._optimizer: CentreOptimizer | None = None
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Raw embeddings (B, D) of any float type, labels (B,) int64 -> mean loss, a float32 scalar.
 
-        Labels must lie in 0 .. num_classes - 1; on a CPU an `IndexError` or `RuntimeError` is raised otherwise.
+        Raises `UserError` for labels outside 0 .. num_classes - 1 (on a GPU: an assertion there).
         """
         return self.measure(embeddings, labels)[0]
 
+    @torch.compiler.disable
     def measure(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, BatchStatistics]:
         """As `forward`, with the statistics of the batch beside the loss."""
+        self._check(labels)
         with torch.autocast(embeddings.device.type, enabled=False):
-            embeddings = embeddings.float()
+            embeddings = gather_batch(embeddings.float())
+            labels = gather_batch(labels)
             norms = embeddings.norm(dim=1)
-            cosine = self._scores(embeddings)
-            target_cosine = cosine.gather(1, labels.unsqueeze(1)).squeeze(1)
-            logits = self.margin(cosine, target_cosine, labels, norms)
-            return functional.cross_entropy(logits, labels), self._describe(embeddings, norms, cosine, labels)
+            x = F.normalize(embeddings) if self.margin.normalized else embeddings
+            classes, positives = self._choose(labels)
+            head = Head(self.margin, self.sub_centers, self.label_smoothing, self.product, self._receive)
+            targets = target_scores(x, self.centres, self.bias, classes, head)
+            if self.training:
+                self.margin.begin(targets.score, norms.detach())
+            loss, best_other = cross_entropy(x, norms, self.centres, self.bias, targets, classes, head)
+            penalty = self.margin.penalty(norms)
+            # Each process's gradient by the norms is summed up: the penalty's must come from one of them.
+            loss = loss + (penalty if rank() == 0 else penalty.detach())
+            return loss, BatchStatistics(
+                targets.cosine.mean(),
+                (targets.score >= best_other).float().mean(),
+                norms.detach().mean(),
+                torch.tensor(float(classes.num_active), device=x.device),
+                torch.tensor(float(positives), device=x.device),
+            )
 
-    def _scores(self, embeddings: Tensor) -> Tensor:
-        if self.margin.normalized:
-            return functional.normalize(embeddings) @ functional.normalize(self.centres).T
-        return functional.linear(embeddings, self.centres, self.bias)
+    def make_optimizer(
+        self, lr: float, momentum: float = 0.9, weight_decay: float = 5e-4, **options: Any
+    ) -> CentreOptimizer:
+        """The optimiser of the centres (and bias, and the margin's own parameters), see `CentreOptimizer`."""
+        self._optimizer = CentreOptimizer(self, lr, momentum=momentum, weight_decay=weight_decay, **options)
+        return self._optimizer
 
-    @torch.no_grad()
-    def _describe(self, embeddings: Tensor, norms: Tensor, scores: Tensor, labels: Tensor) -> BatchStatistics:
-        accuracy = (scores.argmax(1) == labels).float().mean()
-        own = self.centres[labels]
-        return BatchStatistics(functional.cosine_similarity(embeddings, own).mean(), accuracy, norms.mean())
+    def _check(self, labels: Tensor) -> None:
+        outside = (labels < 0) | (labels >= self.num_classes)
+        if labels.device.type != "cpu":
+            torch._assert_async(~outside.any(), "a label is outside the classes")
+        elif outside.any():
+            place = int(outside.nonzero()[0])
+            raise UserError(
+                f"label {int(labels[place])} of sample {place} in the batch: labels lie in 0 .. {self.num_classes - 1};"
+                " num_classes must be the number of identities in the data"
+            )
+
+    def _receive(self, rows: Tensor, grad: Tensor) -> None:
+        self.gradients.append((self._rows_of(rows), grad))
+
+    def _rows_of(self, classes: Tensor) -> Tensor:
+        if self.sub_centers == 1:
+            return classes
+        return (classes[:, None] * self.sub_centers + torch.arange(self.sub_centers, device=classes.device)).flatten()
+
+    def _choose(self, labels: Tensor) -> tuple[Classes, int]:
+        """The active classes of this process, and how many distinct classes are in the batch."""
+        distinct = labels.unique()
+        mine = labels - self.first_class
+        inside = (mine >= 0) & (mine < self.num_local)
+        if self.sample_rate == 1 or not self.training:
+            if self._optimizer is not None:
+                self._optimizer.catch_up(None)
+            return Classes(None, torch.where(inside, mine, -1), self.num_classes), len(distinct)
+        rows = self._draw((distinct - self.first_class).cpu()).to(labels.device)
+        self.draws += 1
+        if self._optimizer is not None:
+            self._optimizer.catch_up(self._rows_of(rows))
+        places = torch.searchsorted(rows, mine)
+        active = torch.tensor(len(rows), device=labels.device)
+        if world_size() > 1:
+            dist.all_reduce(active)
+        return Classes(rows, torch.where(inside, places, -1), int(active)), len(distinct)
+
+    def _draw(self, positives: Tensor) -> Tensor:
+        """Rows of this process's classes for this step; `positives` are counted from `first_class`, some outside."""
+        generator = torch.Generator()
+        step = int(self.draws)
+        if self.same_for_any_world:
+            generator.manual_seed(_mixed(self.seed, step, 0))
+            everywhere = positives + self.first_class
+            budget = round(self.sample_rate * self.num_classes)
+            chosen = sample_rows(everywhere, self.num_classes, budget, generator) - self.first_class
+            return chosen[(chosen >= 0) & (chosen < self.num_local)]
+        generator.manual_seed(_mixed(self.seed, step, rank()))
+        own = positives[(positives >= 0) & (positives < self.num_local)]
+        return sample_rows(own, self.num_local, round(self.sample_rate * self.num_local), generator)
+
+
+def class_range(num_classes: int, number: int, processes: int) -> tuple[int, int]:
+    """First class of process `number` and the first of the next: contiguous ranges that differ by one at most."""
+    return num_classes * number // processes, num_classes * (number + 1) // processes
+
+
+def _mixed(*numbers: int) -> int:
+    """One seed of several numbers; any change in one gives an unrelated seed."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed * 6364136223846793005 + number + 1442695040888963407) % 2**64
+        mixed ^= mixed >> 29
+    return mixed % 2**63
+
+
+def _initial(seed: int, first: int, last: int, embedding_dim: int, dtype: torch.dtype) -> Tensor:
+    """Rows first .. last of the centres that `seed` gives, whoever draws them."""
+    weights = torch.empty(last - first, embedding_dim, dtype=dtype)
+    if weights.device.type == "meta":
+        return weights
+    for block in range(first // INIT_ROWS, -(-last // INIT_ROWS)):
+        generator = torch.Generator().manual_seed(_mixed(seed, block))
+        start, stop = block * INIT_ROWS, (block + 1) * INIT_ROWS
+        # Rows after `last` need not be drawn; rows before `first` must be, the generator runs through them.
+        drawn = torch.empty(min(stop, last) - start, embedding_dim).normal_(0.0, INIT_STD, generator=generator)
+        low = max(start, first)
+        weights[low - first : min(stop, last) - first] = drawn[low - start :]
+    return weights
