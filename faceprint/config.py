@@ -58,9 +58,12 @@ class MarginConfig(Section):
     """The margin of the loss."""
 
     name: str = "cosface"
-    """A margin of the table below."""
+    """A margin of the table below; `triplet` compares images with each other instead of with class centres."""
     options: dict[str, Any] = {}
     """Arguments of the margin, such as `scale: 64.0` and `margin: 0.4`."""
+    schedule: dict[str, Annotated[list[tuple[NonNegative, float]], Field(min_length=1)]] = {}
+    """Numeric options that change during training: `margin: [[0, 0.0], [5, 0.5]]` rises from 0 to 0.5 over the first
+    five epochs and stays there. Between the points [epoch, value] it is linear."""
 
 
 class Exclude(Section):
@@ -121,6 +124,15 @@ Data = Annotated[Union[FolderData, ListData, SyntheticData], Field(discriminator
 
 
 _SOURCES: dict[str, type[Section]] = {"folder": FolderData, "list": ListData, "synthetic": SyntheticData}
+
+
+class Sampler(Section):
+    """Which images make a batch."""
+
+    name: Literal["shuffle", "pk"] = "shuffle"
+    """All images in random order, or P identities with K images each (P x K = batch_size), as a triplet loss needs."""
+    images_per_identity: PositiveInt = 4
+    """Of `pk`: K. Identities with fewer images repeat them."""
 
 
 class Loader(Section):
@@ -283,6 +295,7 @@ class Config(Section):
     margin: MarginConfig = MarginConfig()
     data: Data
     """What is trained on; `data.source` says which kind of data it is."""
+    sampler: Sampler = Sampler()
     loader: Loader = Loader()
     augment: Augment = Augment()
     batch_size: PositiveInt = 128
@@ -407,7 +420,7 @@ def _drop_superseded(values: dict[str, Any], key: str, value: Any) -> dict[str, 
         or old.get(field) == value
     ):
         return values
-    kept = {} if section == "data" else {name: old[name] for name in old if name != "options"}
+    kept = {} if section == "data" else {name: old[name] for name in old if name not in ("options", "schedule")}
     if section == "data":  # the recipe's licence was for weights trained on the recipe's images
         values = {name: values[name] for name in values if name != "licence"}
     return {**values, section: kept}

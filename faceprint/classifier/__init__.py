@@ -1,5 +1,6 @@
-"""The classifier owns the class centres. It is used in training only."""
+"""The classifier owns the class centres, and the triplet loss takes its place without any. Used in training only."""
 
 from faceprint.classifier.partial_fc import BatchStatistics, PartialFC
+from faceprint.classifier.triplet import TripletLoss
 
-__all__ = ["BatchStatistics", "PartialFC"]
+__all__ = ["BatchStatistics", "PartialFC", "TripletLoss"]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from faceprint.data.images import ImageError
 from faceprint.data.pixels import InputSpec
-from faceprint.data.sampler import BatchOrder
+from faceprint.data.sampler import BatchOrder, IdentityOrder
 from faceprint.data.source import Source
 from faceprint.errors import UserError
 
@@ -94,7 +94,7 @@ class Loader:
     def __init__(
         self,
         source: Source,
-        order: BatchOrder,
+        order: BatchOrder | IdentityOrder,
         spec: InputSpec,
         *,
         workers: int,

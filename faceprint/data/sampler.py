@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprint.errors import UserError
+
 
 def epoch_order(seed: int, epoch: int, num_images: int) -> NDArray[np.int64]:
     """The permutation of 0 .. num_images - 1 that epoch `epoch` (from 0) goes through."""
@@ -43,3 +45,52 @@ class BatchOrder:
                 batch.extend(taken.tolist())
                 offset += len(taken)
             yield batch
+
+
+class IdentityOrder:
+    """Index lists of `identities` x `images_per_identity` images each (P x K), for batches `first` .. `last` - 1.
+
+    The identities go by in permutations of all of them, of which each batch takes the next P; what is left of one
+    permutation when it has fewer than P is dropped, so that the P of a batch differ. Of each, K images are drawn
+    without replacement; an identity with fewer than K repeats them as evenly as it can. `labels` (N,) is the identity
+    of every image. Each batch is a function of `seed` and its number. Raises `UserError` for fewer than P identities.
+    """
+
+    def __init__(
+        self,
+        *,
+        labels: NDArray[np.int64],
+        identities: int,
+        images_per_identity: int,
+        seed: int,
+        first: int,
+        last: int,
+    ) -> None:
+        boundaries = np.flatnonzero(np.diff(np.sort(labels))) + 1
+        self.images = np.split(np.argsort(labels, kind="stable"), boundaries)
+        if identities > len(self.images):
+            raise UserError(
+                f"a batch of {identities} identities needs at least as many in the data, there are {len(self.images)};"
+                " take a smaller batch_size or a larger sampler.images_per_identity"
+            )
+        self.identities = identities
+        self.images_per_identity = images_per_identity
+        self.seed = seed
+        self.first = first
+        self.last = last
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(self.batch, range(self.first, self.last))
+
+    def batch(self, number: int) -> list[int]:
+        """The indices of batch `number` (from 0), an identity's images side by side."""
+        turn, place = divmod(number, len(self.images) // self.identities)
+        start = place * self.identities
+        chosen = epoch_order(self.seed, turn, len(self.images))[start : start + self.identities]
+        # Another counter than epoch_order's: the same key must not draw the same numbers again.
+        random = np.random.Generator(np.random.Philox(key=[self.seed, number], counter=[0, 0, 0, 1]))
+        drawn = [np.resize(random.permutation(self.images[who]), self.images_per_identity) for who in chosen]
+        return np.concatenate(drawn).tolist()

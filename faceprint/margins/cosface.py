@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from faceprint.errors import UserError
+from faceprint.margins.plain import Plain, require
 from faceprint.margins.target import replace_target
 
 
-class CosFace(nn.Module):
+class CosFace(Plain):
     """logit = s (cos θ - m) for the right class, s cos θ for the others (equation 4).
 
     `scale` s > 0; `margin` m >= 0 is in units of cosine. Raises `UserError` outside these ranges.
     """
 
-    normalized = True
-
     def __init__(self, scale: float = 64.0, margin: float = 0.4) -> None:
         super().__init__()
-        if not (scale > 0 and margin >= 0):
-            raise UserError(f"CosFace takes scale > 0 and margin >= 0, got scale={scale}, margin={margin}")
+        require(scale > 0 and margin >= 0, "CosFace takes scale > 0 and margin >= 0", scale=scale, margin=margin)
         self.scale = scale
         self.margin = margin
 

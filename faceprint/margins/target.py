@@ -1,4 +1,4 @@
-"""The step that most margins share: put a changed value at the column of the right class."""
+"""Steps that margins share: what is put at the column of the right class."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def replace_target(cosine: Tensor, positives: Tensor, values: Tensor) -> Tensor:
     column = positives.clamp_min(0).unsqueeze(1)
     present = (positives >= 0).unsqueeze(1)
     return cosine.scatter(1, column, torch.where(present, values.unsqueeze(1), cosine.gather(1, column)))
+
+
+def straight_through(cosine: Tensor, changed: Tensor) -> Tensor:
+    """The values of `changed` with the gradient of `cosine`: as if d changed / d cos θ were 1."""
+    return cosine + (changed - cosine).detach()

@@ -7,9 +7,8 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
-from faceprint.classifier import PartialFC
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 from faceprint.inference.model_folder import TENSORS, find_model_folder
@@ -20,7 +19,7 @@ from faceprint.training.checkpoint import list_checkpoints, load_checkpoint
 CENTRES = "centres.safetensors"
 
 
-def start_from(path: Path, network: FaceNetwork, classifier: PartialFC, data: str) -> str:
+def start_from(path: Path, network: FaceNetwork, classifier: nn.Module, data: str) -> str:
     """Give `network` the weights in `path`, and `classifier` its centres where they are of the same people.
 
     `path` is a run folder, a model folder, or a file that `load_weights` reads; `data` is the fingerprint of the
@@ -28,6 +27,8 @@ def start_from(path: Path, network: FaceNetwork, classifier: PartialFC, data: st
     """
     weights = find_model_folder(path) / TENSORS if path.is_dir() else path
     load_weights(network, weights)
+    if not classifier.state_dict():  # a triplet loss has no centres
+        return f"network from {path}"
     found = read_centres(path) if path.is_dir() else None
     if found is None:
         return f"network from {path}, new class centres"

@@ -14,7 +14,7 @@ from faceprint.classifier import BatchStatistics
 from faceprint.data.loader import Batch
 from faceprint.errors import UserError
 from faceprint.training.measure import Stopwatch
-from faceprint.training.optim import set_learning_rate
+from faceprint.training.optim import set_learning_rate, set_options
 from faceprint.training.run import Run
 from faceprint.training.setup import Trainer, build_loader
 
@@ -60,6 +60,7 @@ def _train(run: Run, report: Report) -> Outcome:
     while run.step < total:
         lr = trainer.plan.base_lr * trainer.schedule(run.step)
         set_learning_rate(trainer.optimizer, lr)
+        set_options(trainer.margin, trainer.margin_schedule(run.step))
         for part in range(config.accumulate):
             batch = _next(batches, watch)
             images = prepare(batch, trainer, _generator(config.seed, run.step * config.accumulate + part))
@@ -142,7 +143,7 @@ def _check_finite(run: Run, lr: float) -> None:
     means = run.means.take()
     raise TrainingFailedError(
         f"the loss was not finite at step {bad} (mean loss {means['loss']}, embedding norm {means['embedding_norm']},"
-        f" learning rate {lr:g}, margin {type(trainer.classifier.margin).__name__}, loss scale"
+        f" learning rate {lr:g}, margin {run.config.margin.name}, loss scale"
         f" {trainer.scaler.get_scale():g}); {run.last_good()}. Try a lower optimizer.lr, a longer schedule.warmup,"
         " optimizer.clip_norm=5 or precision=fp32"
     )

@@ -1,8 +1,8 @@
-"""Optimisers over network and classifier."""
+"""Optimisers over network and classifier, and what changes from step to step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -38,3 +38,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every group of `optimizer` this learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr
+
+
+def set_options(margin: nn.Module, options: Mapping[str, float]) -> None:
+    """Give these options of `margin`, which are attributes of the same name, these values."""
+    for name, value in options.items():
+        setattr(margin, name, value)

@@ -1,9 +1,10 @@
-"""Learning-rate schedules: pure functions of the step."""
+"""Schedules of the learning rate, and of a margin's options: pure functions of the step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from faceprint.registry import Table
 
@@ -63,3 +64,12 @@ def make_schedule(
         return decay(min(1.0, (step - warmup_steps) / max(1.0, total_steps - warmup_steps)), power, final)
 
     return at
+
+
+def piecewise_linear(points: Sequence[tuple[float, float]], position: float) -> float:
+    """The value at `position` on straight lines between `points` (position, value), whose positions rise; before the
+    first and after the last point it is theirs."""
+    for (left, low), (right, high) in pairwise(points):
+        if left <= position < right:
+            return low + (high - low) * (position - left) / (right - left)
+    return points[0][1] if position < points[0][0] else points[-1][1]

@@ -7,30 +7,35 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
-from faceprint.classifier import PartialFC
-from faceprint.config import Config
+from faceprint.classifier import PartialFC, TripletLoss
+from faceprint.config import Config, MarginConfig
 from faceprint.data.augment import Augmentation
 from faceprint.data.images import ImageError
 from faceprint.data.loader import Loader, default_workers
 from faceprint.data.pixels import InputSpec
-from faceprint.data.sampler import BatchOrder
+from faceprint.data.sampler import BatchOrder, IdentityOrder
 from faceprint.data.source import Source
 from faceprint.device import resolve_device
 from faceprint.errors import UserError
-from faceprint.margins import MARGINS, Margin
+from faceprint.margins import MARGINS
+from faceprint.margins.plain import Plain
 from faceprint.memory import keep_freed_memory
 from faceprint.models import FaceNetwork, create_model
 from faceprint.models.norms import mixing_logits
-from faceprint.registry import unknown
+from faceprint.registry import Table, unknown
 from faceprint.training.initial import start_from
 from faceprint.training.optim import make_optimizer
-from faceprint.training.schedule import make_schedule
+from faceprint.training.schedule import make_schedule, piecewise_linear
 from faceprint.training.sources import build_source, fingerprint
+
+LOSSES: Table[type[Plain] | type[TripletLoss]] = Table("margin", [*MARGINS.items(), ("triplet", TripletLoss)])
+"""What `margin.name` takes: the margins of a classifier, and the loss that needs none."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,10 @@ class Trainer:
     spec: InputSpec
     network: FaceNetwork
     forward: Callable[[Tensor], Tensor]
-    classifier: PartialFC
+    classifier: PartialFC | TripletLoss
+    margin: Plain | TripletLoss
+    """The classifier's margin, or the triplet loss itself; `margin_schedule` gives its options before each step."""
+    margin_schedule: Callable[[int], dict[str, float]]
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     schedule: Callable[[int], float]
@@ -95,8 +103,9 @@ def build_trainer(config: Config) -> Trainer:
         image_size=config.network.image_size,
         **config.network.options,
     )
-    classifier = PartialFC(
-        network.embedding_dim, plan.num_classes, build_margin(config.margin.name, config.margin.options)
+    margin = build_margin(config.margin.name, config.margin.options, plan.num_classes)
+    classifier = (
+        margin if isinstance(margin, TripletLoss) else PartialFC(network.embedding_dim, plan.num_classes, margin)
     )
     origin = None
     if config.init_from is not None and not config.resume:
@@ -120,6 +129,8 @@ def build_trainer(config: Config) -> Trainer:
         network=network,
         forward=torch.compile(network) if config.compile else network,
         classifier=classifier,
+        margin=margin,
+        margin_schedule=build_margin_schedule(config.margin, plan),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         schedule=build_schedule(config, plan),
@@ -178,28 +189,60 @@ def build_schedule(config: Config, plan: Plan) -> Callable[[int], float]:
     )
 
 
-def build_margin(name: str, options: Mapping[str, Any]) -> Margin:
-    """A margin of the table with its options; an unknown option lists those there are."""
-    factory = MARGINS[name]
-    # A class without a constructor of its own takes no options; nn.Module's signature would admit anything.
-    allowed = list(inspect.signature(factory).parameters) if "__init__" in vars(factory) else []
+def build_margin(name: str, options: Mapping[str, Any], num_classes: int) -> Plain | TripletLoss:
+    """A margin of the table with its options; `num_classes` goes to those that depend on it.
+
+    Raises `UserError` for an option that is unknown, or not of the type in the margin's signature.
+    """
+    factory = LOSSES[name]
+    kinds = get_type_hints(factory.__init__)
+    derived = {"num_classes": num_classes} if "num_classes" in kinds else {}
+    allowed = [option for option in inspect.signature(factory).parameters if option not in derived]
     for option, value in options.items():
         if option not in allowed:
             raise unknown(f"option of margin {name!r}", option, allowed)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"margin.options.{option}: expected a number, got {value!r}")
-    return factory(**options)
+        check_option(f"margin.options.{option}", value, kinds[option])
+    return factory(**derived, **options)
+
+
+def check_option(key: str, value: Any, kind: Any) -> None:
+    """Raise `UserError` unless `value` is of the annotated `kind`: float, int, bool or a Literal of strings."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise unknown(f"value of {key}:", value, list(get_args(kind)))
+        return
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        expected = {float: "a number", int: "a whole number", bool: "true or false"}[kind]
+        raise UserError(f"{key}: expected {expected}, got {value!r}")
+
+
+def build_margin_schedule(config: MarginConfig, plan: Plan) -> Callable[[int], dict[str, float]]:
+    """A function step (from 0) -> the scheduled options of the margin and their values in that step.
+
+    Raises `UserError` for an option that is none or not a number, a value out of its range, and epochs that do not
+    rise.
+    """
+    kinds = get_type_hints(LOSSES[config.name].__init__)
+    numbers = [option for option, kind in kinds.items() if kind is float]
+    for option, points in config.schedule.items():
+        if option not in numbers:
+            raise unknown(f"option in margin.schedule of {config.name!r}", option, numbers)
+        if any(left >= right for (left, _), (right, _) in pairwise(points)):
+            raise UserError(f"margin.schedule.{option}: the epochs must rise, got {[epoch for epoch, _ in points]}")
+        for _, value in points:  # what lies between is in range too: every range is an interval
+            build_margin(config.name, {**config.options, option: value}, plan.num_classes)
+
+    def at(step: int) -> dict[str, float]:
+        epoch = plan.epoch(step)
+        return {option: piecewise_linear(points, epoch) for option, points in config.schedule.items()}
+
+    return at
 
 
 def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:
     """Batches from `first_step` to the end; `accumulate` of them make one step."""
-    order = BatchOrder(
-        num_images=trainer.plan.num_images,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        first=first_step * config.accumulate,
-        last=trainer.plan.total_steps * config.accumulate,
-    )
+    order = build_order(config, trainer, first_step * config.accumulate, trainer.plan.total_steps * config.accumulate)
     return Loader(
         trainer.source,
         order,
@@ -207,4 +250,26 @@ def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:
         workers=default_workers() if config.loader.workers is None else config.loader.workers,
         max_unreadable=config.loader.max_unreadable,
         pin_memory=trainer.device.type == "cuda",
+    )
+
+
+def build_order(config: Config, trainer: Trainer, first: int, last: int) -> BatchOrder | IdentityOrder:
+    """The images of batches `first` .. `last` - 1, as `config.sampler` has them."""
+    if config.sampler.name == "shuffle":
+        return BatchOrder(
+            num_images=trainer.plan.num_images, batch_size=config.batch_size, seed=config.seed, first=first, last=last
+        )
+    identities, rest = divmod(config.batch_size, config.sampler.images_per_identity)
+    if rest or not identities:
+        raise UserError(
+            f"sampler.name=pk needs a batch_size that is a multiple of sampler.images_per_identity, got"
+            f" {config.batch_size} and {config.sampler.images_per_identity}"
+        )
+    return IdentityOrder(
+        labels=trainer.source.labels,
+        identities=identities,
+        images_per_identity=config.sampler.images_per_identity,
+        seed=config.seed,
+        first=first,
+        last=last,
     )
