@@ -29,7 +29,8 @@ def measure(name: str, batch_size: int, weights: torch.dtype, momentum: float, r
     images = torch.randn(batch_size, 3, 112, 112, dtype=weights).contiguous(memory_format=torch.channels_last)
     before = peak()
     with torch.device("meta"):  # so that weights of another type are not made in float32 first
-        network = faceprint.create_model(name).to(weights)
+        network = faceprint.create_model(name)
+        network.backbone.to(weights)
     network.to_empty(device="cpu").to(memory_format=torch.channels_last).train()
     for values in (*network.parameters(), *network.buffers()):
         values.data.fill_(0.01)

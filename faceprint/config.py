@@ -66,6 +66,27 @@ class MarginConfig(Section):
     five epochs and stays there. Between the points [epoch, value] it is linear."""
 
 
+class Classifier(Section):
+    """The class centres."""
+
+    sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the classes that a step compares with (Partial FC); 1: all of them."""
+    sub_centers: PositiveInt = 1
+    """Centres a class, of which the nearest counts: 3 suits noisy data (sub-center ArcFace)."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target spread evenly over the classes."""
+    update: Literal["sampled", "dense"] = "sampled"
+    """Centres left out of a step stay as they are, or move exactly as SGD would move them."""
+    centres: Literal["fp32", "bf16"] = "fp32"
+    """Type that centres are stored in; bf16 takes half the memory and is rounded stochastically."""
+    state: Literal["fp32", "bf16"] = "fp32"
+    """Type of the optimiser's state of the centres."""
+    product: Literal["fp32", "bf16"] = "fp32"
+    """Type that embeddings and centres are multiplied in."""
+    same_for_any_world: bool = False
+    """Sample the same classes whatever the number of processes."""
+
+
 class Exclude(Section):
     """People who are left out of training, because they are tested."""
 
@@ -293,6 +314,7 @@ class Config(Section):
     network: Network = Network()
     input: Input = Input()
     margin: MarginConfig = MarginConfig()
+    classifier: Classifier = Classifier()
     data: Data
     """What is trained on; `data.source` says which kind of data it is."""
     sampler: Sampler = Sampler()

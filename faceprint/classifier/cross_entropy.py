@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from faceprint.distributed import world_size
-from faceprint.margins import Margin
+from faceprint.margins.plain import Plain
 
 BLOCK = 4096
 """Rows of centres in one block: with their scores they stay in a CPU's cache."""
@@ -42,7 +42,7 @@ class Classes:
 class Head:
     """How scores and loss are made: see `PartialFC`. `receive(rows, grad)` takes the gradient of sampled centres."""
 
-    margin: Margin
+    margin: Plain
     sub_centers: int
     label_smoothing: float
     product: torch.dtype
@@ -103,7 +103,7 @@ def cross_entropy(
     cross-entropies. z are the margin's logits. With smoothing e, z_y becomes (1 - e) z_y + e mean_j z_j. Gradients of
     sampled centres go to `head.receive`, those of all centres to `centres.grad`.
     """
-    parameters = list(head.margin.parameters()) if isinstance(head.margin, torch.nn.Module) else []
+    parameters = list(head.margin.parameters())
     loss, best = _CrossEntropy.apply(x, norms, centres, bias, targets, classes, head, *parameters)  # pyright: ignore[reportGeneralTypeIssues]
     return Loss(loss, best)
 
@@ -210,7 +210,7 @@ class _CrossEntropy(torch.autograd.Function):
         loss = (reduced - (1 - smoothing) * own - smoothing / classes.num_active * everything).mean()
         ctx.save_for_backward(x, norms, centres, bias, targets.score, targets.row, reduced, *parameters)
         ctx.classes, ctx.head = classes, head
-        if isinstance(head.margin, torch.nn.Module) and head.margin.training:
+        if head.margin.training:
             head.margin.end(reduced, own)
         best_other = _max_over_processes(best_other)
         ctx.mark_non_differentiable(best_other)
@@ -241,9 +241,8 @@ class _CrossEntropy(torch.autograd.Function):
             slope *= share
             found = torch.autograd.grad(logits, [*inputs, *parameters], slope, allow_unused=True)
             by_scores = found[0]
-            assert by_scores is not None
             for total, part in zip((by_target, by_norms, *by_parameters), found[1:], strict=True):
-                if part is not None:
+                if part is not None:  # pyright: ignore[reportUnnecessaryComparison] - allow_unused
                     total += part
             here = slice(block.first * head.sub_centers, block.first * head.sub_centers + len(block.weights))
             if by_bias is not None:

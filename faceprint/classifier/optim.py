@@ -45,9 +45,8 @@ class CentreOptimizer(torch.optim.Optimizer):
     ) -> None:
         if update == "dense" and name != "sgd":
             raise UserError("update=dense is for SGD only: rows left out by AdamW cannot be made up for in closed form")
-        others = [
-            parameter for parameter in (classifier.bias, *_parameters(classifier.margin)) if parameter is not None
-        ]
+        bias = [] if classifier.bias is None else [classifier.bias]
+        others = [*bias, *classifier.margin.parameters()]
         super().__init__(
             [{"params": [classifier.centres]}, *([{"params": others}] if others else [])],
             {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": 0},
@@ -107,8 +106,19 @@ class CentreOptimizer(torch.optim.Optimizer):
         self.catch_up(None)
 
     def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step needs but the options; tensors are the optimiser's own, not copies."""
         self.flush()
-        return super().state_dict()
+        tensors = [dict(self.state[parameter]) for group in self.param_groups for parameter in group["params"]]
+        return {"tensors": tensors, "steps": [group["steps"] for group in self.param_groups]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        for parameter, saved in zip(parameters, state_dict["tensors"], strict=True):
+            for name, tensor in saved.items():
+                own = self.state[parameter].setdefault(name, torch.empty_like(tensor, device=parameter.device))
+                own.copy_(tensor)
+        for group, steps in zip(self.param_groups, state_dict["steps"], strict=True):
+            group["steps"] = steps
 
     def _update(self, rows: Tensor | None, grads: Tensor, group: dict[str, Any]) -> None:
         centres = self.classifier.centres
@@ -221,7 +231,3 @@ def _merged(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 def _parts(rows: Tensor | None, count: int) -> Iterator[Any]:
     for first in range(0, count if rows is None else len(rows), ROWS):
         yield slice(first, min(first + ROWS, count)) if rows is None else rows[first : first + ROWS]
-
-
-def _parameters(margin: Any) -> list[nn.Parameter]:
-    return list(margin.parameters()) if isinstance(margin, nn.Module) else []

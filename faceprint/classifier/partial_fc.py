@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,12 +15,21 @@ from faceprint.classifier.optim import CentreOptimizer
 from faceprint.classifier.sampling import sample_rows
 from faceprint.distributed import gather_batch, rank, world_size
 from faceprint.errors import UserError
-from faceprint.margins import Margin
+from faceprint.margins.plain import Plain
 
 INIT_STD = 0.01
 INIT_ROWS = 1 << 16
 """Centres are drawn so many at a time, each time from a seed of its own: any process can draw its part alone."""
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, which torch.compile leaves as it is: its loop over blocks would be unrolled, and its draws traced."""
+    return torch.compiler.disable(function)  # pyright: ignore[reportReturnType]
 
 
 class BatchStatistics(NamedTuple):
@@ -31,10 +41,10 @@ class BatchStatistics(NamedTuple):
     """Share of the batch whose own class scores highest of the active ones, without margin, in [0, 1]."""
     embedding_norm: Tensor
     """Mean length of the raw embeddings."""
-    active_classes: Tensor
-    """Number of classes that took part, over all processes."""
-    positives: Tensor
-    """Number of distinct classes in the batch."""
+    active_classes: float = 0.0
+    """Number of classes that took part, over all processes; 0 for a loss without classes."""
+    positives: float = 0.0
+    """Number of those that are in the batch."""
 
 
 class PartialFC(nn.Module):
@@ -63,7 +73,7 @@ class PartialFC(nn.Module):
         self,
         embedding_dim: int,
         num_classes: int,
-        margin: Margin,
+        margin: Plain,
         sample_rate: float = 1.0,
         *,
         sub_centers: int = 1,
@@ -110,7 +120,7 @@ class PartialFC(nn.Module):
         """
         return self.measure(embeddings, labels)[0]
 
-    @torch.compiler.disable
+    @uncompiled
     def measure(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, BatchStatistics]:
         """As `forward`, with the statistics of the batch beside the loss."""
         self._check(labels)
@@ -132,8 +142,8 @@ class PartialFC(nn.Module):
                 targets.cosine.mean(),
                 (targets.score >= best_other).float().mean(),
                 norms.detach().mean(),
-                torch.tensor(float(classes.num_active), device=x.device),
-                torch.tensor(float(positives), device=x.device),
+                classes.num_active,
+                positives,
             )
 
     def make_optimizer(
@@ -146,7 +156,8 @@ class PartialFC(nn.Module):
     def _check(self, labels: Tensor) -> None:
         outside = (labels < 0) | (labels >= self.num_classes)
         if labels.device.type != "cpu":
-            torch._assert_async(~outside.any(), "a label is outside the classes")
+            # Without waiting for the device.
+            torch.ops.aten._assert_async.msg(~outside.any(), "a label is outside the classes")
         elif outside.any():
             place = int(outside.nonzero()[0])
             raise UserError(

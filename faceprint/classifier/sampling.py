@@ -32,12 +32,8 @@ def _subset(size: int, wanted: int, generator: torch.Generator) -> Tensor:
     found = torch.empty(0, dtype=torch.int64)
     while len(found) < wanted:
         missing = wanted - len(found)
-        draws = torch.randint(size, (missing + missing // 2 + 16,), generator=generator)
+        draws = torch.randint(size, (missing + missing // 4 + 16,), generator=generator)
         found = torch.cat([found, draws]).unique()
-    # By symmetry, the distinct values of independent draws are a uniform subset of their size; so is part of them.
-    if len(found) > wanted:
-        dropped = _subset(len(found), len(found) - wanted, generator)
-        kept = torch.ones(len(found), dtype=torch.bool)
-        kept[dropped] = False
-        found = found[kept]
-    return found
+    # By symmetry, the distinct values of independent draws are a uniform subset of their number, and any of them drawn
+    # from those are so too.
+    return found[torch.randperm(len(found), generator=generator)[:wanted]].sort().values

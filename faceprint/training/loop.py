@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from faceprint.classifier import BatchStatistics
 from faceprint.data.loader import Batch
 from faceprint.errors import UserError
 from faceprint.training.measure import Stopwatch
-from faceprint.training.optim import set_learning_rate, set_options
+from faceprint.training.optim import clip_gradients, scale_gradient, set_learning_rate, set_options
 from faceprint.training.run import Run
 from faceprint.training.setup import Trainer, build_loader
 
@@ -59,7 +59,8 @@ def _train(run: Run, report: Report) -> Outcome:
     trainer.network.train()
     while run.step < total:
         lr = trainer.plan.base_lr * trainer.schedule(run.step)
-        set_learning_rate(trainer.optimizer, lr)
+        for optimizer in trainer.optimizers():
+            set_learning_rate(optimizer, lr)
         set_options(trainer.margin, trainer.margin_schedule(run.step))
         for part in range(config.accumulate):
             batch = _next(batches, watch)
@@ -117,11 +118,16 @@ def _next(batches: Iterator[Batch], watch: Stopwatch) -> Batch:
 def add_gradients(
     trainer: Trainer, images: Tensor, labels: Tensor, accumulate: int = 1
 ) -> tuple[Tensor, BatchStatistics]:
-    """One forward and backward pass; its gradients are divided by `accumulate` and added to those there are."""
+    """One forward and backward pass; its gradients are divided by `accumulate` and added to those there are.
+
+    The loss scale of fp16 is put on at the embeddings: the classifier is float32 and needs none.
+    """
     with trainer.autocast():
         embeddings = trainer.forward(images)
+    if trainer.scaler.is_enabled():
+        embeddings = scale_gradient(embeddings, trainer.scaler)
     loss, statistics = trainer.classifier.measure(embeddings, labels)
-    trainer.scaler.scale(loss / accumulate).backward()
+    (loss / accumulate).backward()
     return loss, statistics
 
 
@@ -129,10 +135,13 @@ def update_weights(trainer: Trainer, clip_norm: float | None = None) -> None:
     """One optimiser step over the gradients there are, which are dropped afterwards."""
     if clip_norm is not None:
         trainer.scaler.unscale_(trainer.optimizer)
-        nn.utils.clip_grad_norm_(trainer.parameters(), clip_norm)
+        clip_gradients(trainer.gradients(), clip_norm)
     trainer.scaler.step(trainer.optimizer)
     trainer.scaler.update()
     trainer.optimizer.zero_grad()
+    if trainer.head_optimizer is not None:
+        trainer.head_optimizer.step()
+        trainer.head_optimizer.zero_grad()
 
 
 def _check_finite(run: Run, lr: float) -> None:

@@ -20,6 +20,8 @@ class Means:
     first_bad: Tensor
     """Step of the first loss that was not finite; 0: none."""
     count: int = 0
+    classes: float = 0.0
+    positives: float = 0.0
 
     NAMES: ClassVar[tuple[str, ...]] = ("loss", "target_cosine", "train_accuracy", "embedding_norm")
 
@@ -29,23 +31,30 @@ class Means:
         return cls(torch.zeros(len(cls.NAMES), device=device), torch.zeros((), dtype=torch.int64, device=device))
 
     def add(self, step: int, loss: Tensor, statistics: BatchStatistics) -> None:
-        self.sums += torch.stack([loss.detach(), *statistics])
+        seen = (statistics.target_cosine, statistics.accuracy, statistics.embedding_norm)
+        self.sums += torch.stack([loss.detach(), *seen])
+        self.classes += statistics.active_classes
+        self.positives += statistics.positives
         self.first_bad = torch.where((self.first_bad == 0) & ~loss.detach().isfinite(), step, self.first_bad)
         self.count += 1
 
     def take(self) -> dict[str, float]:
         """The means since the last call, by name."""
         means = dict(zip(self.NAMES, (self.sums / max(1, self.count)).tolist(), strict=True))
+        if self.classes:
+            means["active_classes"] = self.classes / max(1, self.count)
+            means["positive_classes"] = self.positives / max(1, self.count)
         self.sums.zero_()
-        self.count = 0
+        self.count, self.classes, self.positives = 0, 0.0, 0.0
         return means
 
     def state_dict(self) -> dict[str, object]:
-        return {"sums": self.sums, "count": self.count}
+        return {"sums": self.sums, "count": self.count, "classes": self.classes, "positives": self.positives}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         self.sums.copy_(torch.as_tensor(state["sums"]))
         self.count = int(str(state["count"]))
+        self.classes, self.positives = float(str(state["classes"])), float(str(state["positives"]))
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def make_optimizer(
@@ -38,6 +38,30 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every group of `optimizer` this learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scaler: torch.amp.GradScaler) -> Tensor:
+        ctx.scaler = scaler
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.scaler.scale(grads[0]), None
+
+
+def scale_gradient(x: Tensor, scaler: torch.amp.GradScaler) -> Tensor:
+    """`x` itself; its gradient is multiplied by the loss scale."""
+    return _ScaleGradient.apply(x, scaler)  # pyright: ignore[reportReturnType]
+
+
+def clip_gradients(gradients: list[Tensor], clip_norm: float) -> None:
+    """Scale `gradients` down, in place, where their common length is above `clip_norm`."""
+    total = nn.utils.get_total_norm(gradients)
+    factor = (clip_norm / (total + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor)
 
 
 def set_options(margin: nn.Module, options: Mapping[str, float]) -> None:

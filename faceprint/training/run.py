@@ -139,8 +139,10 @@ class Run:
         trainer = self.trainer
         state = {
             "network": trainer.network.state_dict(),
-            "classifier": trainer.classifier.state_dict(),
             "optimizer": trainer.optimizer.state_dict(),
+            # Before the classifier's: it brings rows up to date that were left out for some steps.
+            "head_optimizer": trainer.head_optimizer.state_dict() if trainer.head_optimizer else None,
+            "classifier": trainer.classifier.state_dict(),
             "scaler": trainer.scaler.state_dict(),
             "means": self.means.state_dict(),
             "best": self.best,
@@ -157,6 +159,8 @@ class Run:
         trainer.network.load_state_dict(state["network"])
         trainer.classifier.load_state_dict(state["classifier"])
         trainer.optimizer.load_state_dict(state["optimizer"])
+        if trainer.head_optimizer:
+            trainer.head_optimizer.load_state_dict(state["head_optimizer"])
         trainer.scaler.load_state_dict(state["scaler"])
         self.means.load_state_dict(state["means"])
         self.best = state["best"]

@@ -11,9 +11,9 @@ from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from faceprint.classifier import PartialFC, TripletLoss
+from faceprint.classifier import CentreOptimizer, PartialFC, TripletLoss
 from faceprint.config import Config, MarginConfig
 from faceprint.data.augment import Augmentation
 from faceprint.data.images import ImageError
@@ -69,6 +69,9 @@ class Trainer:
     """The classifier's margin, or the triplet loss itself; `margin_schedule` gives its options before each step."""
     margin_schedule: Callable[[int], dict[str, float]]
     optimizer: torch.optim.Optimizer
+    """The network's."""
+    head_optimizer: CentreOptimizer | None
+    """The classifier's; None for a loss without class centres."""
     scaler: torch.amp.GradScaler
     schedule: Callable[[int], float]
     augmentation: Augmentation
@@ -77,8 +80,14 @@ class Trainer:
     origin: str | None
     """Where the first weights came from, in words; None for random ones, and for a resumed run."""
 
-    def parameters(self) -> list[nn.Parameter]:
-        return [*self.network.parameters(), *self.classifier.parameters()]
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [self.optimizer] if self.head_optimizer is None else [self.optimizer, self.head_optimizer]
+
+    def gradients(self) -> list[Tensor]:
+        """All gradients there are, those of sampled centres too."""
+        parameters = [*self.network.parameters(), *self.classifier.parameters()]
+        sampled = [grad for _, grad in self.classifier.gradients] if isinstance(self.classifier, PartialFC) else []
+        return [*(parameter.grad for parameter in parameters if parameter.grad is not None), *sampled]
 
 
 def build_trainer(config: Config) -> Trainer:
@@ -105,7 +114,19 @@ def build_trainer(config: Config) -> Trainer:
     )
     margin = build_margin(config.margin.name, config.margin.options, plan.num_classes)
     classifier = (
-        margin if isinstance(margin, TripletLoss) else PartialFC(network.embedding_dim, plan.num_classes, margin)
+        margin
+        if isinstance(margin, TripletLoss)
+        else PartialFC(
+            network.embedding_dim,
+            plan.num_classes,
+            margin,
+            config.classifier.sample_rate,
+            sub_centers=config.classifier.sub_centers,
+            label_smoothing=config.classifier.label_smoothing,
+            centres=config.classifier.centres,
+            product=config.classifier.product,
+            same_for_any_world=config.classifier.same_for_any_world,
+        )
     )
     origin = None
     if config.init_from is not None and not config.resume:
@@ -115,7 +136,7 @@ def build_trainer(config: Config) -> Trainer:
     classifier.to(device)
     optimizer = make_optimizer(
         config.optimizer.name,
-        [*network.parameters(), *classifier.parameters()],
+        network.parameters(),
         lr=plan.base_lr,
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
@@ -132,12 +153,26 @@ def build_trainer(config: Config) -> Trainer:
         margin=margin,
         margin_schedule=build_margin_schedule(config.margin, plan),
         optimizer=optimizer,
+        head_optimizer=build_head_optimizer(config, classifier, plan.base_lr),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         schedule=build_schedule(config, plan),
         augmentation=Augmentation(**config.augment.model_dump()),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
         origin=origin,
+    )
+
+
+def build_head_optimizer(config: Config, classifier: PartialFC | TripletLoss, lr: float) -> CentreOptimizer | None:
+    if isinstance(classifier, TripletLoss):
+        return None
+    return classifier.make_optimizer(
+        lr,
+        config.optimizer.momentum,
+        config.optimizer.weight_decay,
+        name=config.optimizer.name,
+        update=config.classifier.update,
+        state=config.classifier.state,
     )
 
 

@@ -40,7 +40,9 @@ def test_a_run_folder_has_what_it_promises(tiny: Tiny, trained: Trained, tmp_pat
     assert [record["step"] for record in lines(folder)] == [2, 4, 6]
     assert records[-1] == outcome.train_record
     expected = {"loss", "learning_rate", "samples_per_second", "data_wait_fraction", "target_cosine", "train_accuracy"}
-    assert expected | {"kind", "step", "epoch", "embedding_norm"} == set(records[0])
+    assert expected | {"kind", "step", "epoch", "embedding_norm", "active_classes", "positive_classes"} == set(
+        records[0]
+    )
     assert records[0]["epoch"] == pytest.approx(2 * 8 / 30, abs=1e-4)
     assert [path.name for path in list_checkpoints(folder / "checkpoints")] == ["step_000000006.pt"]
     card = json.loads((folder / "model" / "model.json").read_text())
@@ -116,11 +118,12 @@ def test_accumulation_is_the_mean_over_the_global_batch(tiny: Tiny) -> None:
     trainer.network.eval()  # running statistics: the gradient is then a mean over images
     images, labels = torch.randn(8, 3, 32, 32), torch.arange(8) % 6
     add_gradients(trainer, images, labels)
-    whole = [weight.grad.clone() for weight in trainer.parameters() if weight.grad is not None]
-    trainer.optimizer.zero_grad()
+    whole = [gradient.clone() for gradient in trainer.gradients()]
+    for optimizer in trainer.optimizers():
+        optimizer.zero_grad()
     add_gradients(trainer, images[:4], labels[:4], 2)
     add_gradients(trainer, images[4:], labels[4:], 2)
-    parts = [weight.grad for weight in trainer.parameters() if weight.grad is not None]
+    parts = trainer.gradients()
     for a, b in zip(whole, parts, strict=True):
         assert (a - b).norm() <= 1e-3 * a.norm()
 
