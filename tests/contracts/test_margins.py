@@ -96,6 +96,16 @@ def test_repeating_the_call_before_the_next_begin_repeats_the_logits(name: str) 
 
 
 @each
+def test_it_compiles_in_one_piece(name: str) -> None:
+    embeddings, centres, labels = problem()
+    margin = made(name)
+    cosine = functional.normalize(embeddings) @ functional.normalize(centres).T
+    target, norms = cosine.gather(1, labels[:, None])[:, 0], embeddings.norm(dim=1)
+    compiled = torch.compile(margin, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(cosine, target, labels, norms), margin(cosine, target, labels, norms))
+
+
+@each
 def test_every_option_has_a_type_that_configuration_knows_and_numbers_can_change(name: str) -> None:
     margin = made(name)
     kinds = get_type_hints(MARGINS[name].__init__)

@@ -151,6 +151,14 @@ def test_a_triplet_training_starts_from_another_network(tiny: Tiny, trained: Tra
     assert trainer.origin == f"network from {tmp_path}/first"
 
 
+def test_centres_are_taken_over_by_another_margin(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
+    run, _, _ = trained(tiny("margin={name: sphereface}", f"out={tmp_path}/first"))
+    trainer = build_trainer(tiny("margin={name: adaface}", f"init_from={tmp_path}/first"))
+    assert torch.equal(trainer.classifier.centres, run.trainer.classifier.centres)  # pyright: ignore
+    again = build_trainer(tiny("margin={name: sphereface}", f"init_from={tmp_path}/first"))
+    assert int(again.margin.iteration) == 0  # pyright: ignore
+
+
 def test_pk_needs_a_batch_of_whole_identities(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="images_per_identity, got 8 and 3"):
         trained(tiny("sampler={name: pk, images_per_identity: 3}"))
