@@ -19,12 +19,12 @@ from typer.cli import get_docs_for_click
 from faceprint.cli import app
 from faceprint.config import Config, Network
 from faceprint.evaluation.protocols import PROTOCOLS
-from faceprint.margins import MARGINS
 from faceprint.models import list_models
 from faceprint.models.names import FAMILIES
 from faceprint.models.norms import NORMS
 from faceprint.models.outputs import OUTPUTS
 from faceprint.registry import Table
+from faceprint.training.setup import LOSSES
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by `make reference` from the program; do not edit. -->\n\n"
@@ -67,7 +67,7 @@ def configuration() -> str:
             title = f"`{key}`" + (f", `source: {source}`" if source else "")
             parts.append(f"## {title}\n\n{section.get('description', '')}\n\n{_table(section, f'{key}.', definitions)}")
     parts.append("## Names\n\nWhat `name` and `protocol` keys take, with the options of each and their defaults.")
-    parts += [_names(table) for table in (FAMILIES, MARGINS, PROTOCOLS)]
+    parts += [_names(table) for table in (FAMILIES, LOSSES, PROTOCOLS)]
     parts.append(
         f"Published names of networks, each a family with options: {', '.join(f'`{name}`' for name in list_models())}."
     )
@@ -151,7 +151,7 @@ def _options(factory: Callable[..., Any]) -> Iterator[str]:
     """What a user may give: the arguments that are not bound already and have no key of their own."""
     if inspect.isclass(factory) and "__init__" not in vars(factory):
         return
-    taken = set(Network.model_fields).union(factory.keywords if isinstance(factory, partial) else ())
+    taken = {*Network.model_fields, "num_classes"}.union(factory.keywords if isinstance(factory, partial) else ())
     for name, parameter in inspect.signature(factory).parameters.items():
         if name not in taken:
             given = "" if parameter.default is parameter.empty else f"={_plain(parameter.default)}"

@@ -175,7 +175,7 @@ def test_every_recipe_builds_its_network_and_margin(name: str) -> None:
             network.name, embedding_dim=network.embedding_dim, image_size=network.image_size, **network.options
         )
     assert network.embedding_dim in (None, built.embedding_dim)
-    assert build_margin(made.margin.name, made.margin.options)
+    assert build_margin(made.margin.name, made.margin.options, 1000)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ class ElasticFace(Plain):
 
     E is drawn from N(`margin`, `std`²) for each image of each step: in radians for "arc", 0 <= margin < π, in units of
     cosine for "cos", margin >= 0; `std` >= 0, `scale` s > 0. The draw is a function of `seed` and the number of steps,
-    on any device. `plus` is ElasticFace+: the images nearest to their centre get the smallest of the batch's margins.
-    **The published code sorts the margins too, but hands them out by the order's numbers instead of its ranks; this is
-    the rule of the paper.** The gradient is the true one. Raises `UserError` outside these ranges.
+    on any device. `plus` is ElasticFace+, published for "arc" with std 0.0175: the images nearest to their centre get
+    the smallest of the batch's margins. **The published code sorts the margins too, but hands them out by the order's
+    numbers instead of its ranks; this is the rule of the paper.** The gradient is the true one. Raises `UserError`
+    outside these ranges.
     """
 
     steps: Tensor

@@ -13,8 +13,9 @@ class Softmax(Plain):
     """logit = w · x + b: the inner products with the class weights plus a bias, unchanged.
 
     `incay` λ >= 0 weighs feature incay, which lengthens embeddings (reciprocal norm loss, Yuan et al.,
-    arXiv 1705.10284): λ mean(1 / ‖x‖²), lengths held above 1e-3; 0 leaves it out. **Deviation: the paper has it for
-    correctly classified images only, here it is for all.** Raises `UserError` outside this range.
+    arXiv 1705.10284): λ mean(1 / ‖x‖²), lengths held above 1e-3; 0 leaves it out. **The paper and
+    the 2017 system have it for correctly classified images only, here it is for all.** Raises `UserError` outside this
+    range.
     """
 
     normalized = False

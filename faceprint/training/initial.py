@@ -17,6 +17,8 @@ from faceprint.models.weights import load_weights
 from faceprint.training.checkpoint import list_checkpoints, load_checkpoint
 
 CENTRES = "centres.safetensors"
+MARGIN = "margin."
+"""Of the classifier's state, what belongs to its margin."""
 
 
 def start_from(path: Path, network: FaceNetwork, classifier: nn.Module, data: str) -> str:
@@ -35,8 +37,11 @@ def start_from(path: Path, network: FaceNetwork, classifier: nn.Module, data: st
     state, of_data = found
     if of_data != data:
         return f"network from {path}, new class centres (the people are others)"
+    centres = {name: value for name, value in state.items() if not name.startswith(MARGIN)}
+    # What a margin remembers is of its own training; another margin's would not fit.
+    fresh = {name: value for name, value in classifier.state_dict().items() if name.startswith(MARGIN)}
     try:
-        classifier.load_state_dict(state)
+        classifier.load_state_dict({**centres, **fresh})
     except RuntimeError as error:
         raise UserError(f"{path}: its class centres do not fit this margin or embedding_dim ({error})") from error
     return f"network and class centres from {path}"
