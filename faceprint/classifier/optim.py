@@ -98,8 +98,9 @@ class CentreOptimizer(torch.optim.Optimizer):
             if moved is None:
                 continue
             old, speed = centres[part].float(), moments[part].float()
+            new = moved[:, 1, 0, None] * speed + moved[:, 1, 1, None] * old  # both before either is overwritten
             store(moments, part, moved[:, 0, 0, None] * speed + moved[:, 0, 1, None] * old)
-            store(centres, part, moved[:, 1, 0, None] * speed + moved[:, 1, 1, None] * old)
+            store(centres, part, new)
 
     def flush(self) -> None:
         """Bring all rows up to date."""
@@ -197,10 +198,11 @@ class _Lag:
     def since(self, rows: Any) -> Tensor | None:
         """(n, 2, 2) float32 matrices from each row's last update to now, and count the rows as updated; None where
         all are up to date."""
-        last = self.last[rows if isinstance(rows, slice) else rows.cpu()]
+        rows = rows if isinstance(rows, slice) else rows.cpu()
+        last = self.last[rows].clone()  # a slice is a view
         if bool((last == self.now).all()):
             return None
-        self.last[rows if isinstance(rows, slice) else rows.cpu()] = self.now
+        self.last[rows] = self.now
         return torch.from_numpy(self.since_step[(last - self.base).numpy()]).float()
 
 

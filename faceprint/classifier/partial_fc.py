@@ -105,7 +105,7 @@ class PartialFC(nn.Module):
         self.num_local = last - self.first_class
         self.seed = int(torch.randint(2**31, ()))
         rows = (self.first_class * sub_centers, last * sub_centers)
-        weights = _initial(self.seed, *rows, embedding_dim, TYPES[centres])
+        weights = _initial(self.seed, *rows, num_classes * sub_centers, embedding_dim, TYPES[centres])
         self.centres = nn.Parameter(weights, requires_grad=sample_rate == 1)
         self.bias = None if margin.normalized else nn.Parameter(torch.zeros(self.num_local * sub_centers))
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64, device="cpu"))
@@ -221,16 +221,16 @@ def _mixed(*numbers: int) -> int:
     return mixed % 2**63
 
 
-def _initial(seed: int, first: int, last: int, embedding_dim: int, dtype: torch.dtype) -> Tensor:
-    """Rows first .. last of the centres that `seed` gives, whoever draws them."""
+def _initial(seed: int, first: int, last: int, total: int, embedding_dim: int, dtype: torch.dtype) -> Tensor:
+    """Rows first .. last - 1 of the `total` centres that `seed` gives, whoever draws them."""
     weights = torch.empty(last - first, embedding_dim, dtype=dtype)
     if weights.device.type == "meta":
         return weights
     for block in range(first // INIT_ROWS, -(-last // INIT_ROWS)):
         generator = torch.Generator().manual_seed(_mixed(seed, block))
-        start, stop = block * INIT_ROWS, (block + 1) * INIT_ROWS
-        # Rows after `last` need not be drawn; rows before `first` must be, the generator runs through them.
-        drawn = torch.empty(min(stop, last) - start, embedding_dim).normal_(0.0, INIT_STD, generator=generator)
-        low = max(start, first)
-        weights[low - first : min(stop, last) - first] = drawn[low - start :]
+        start, stop = block * INIT_ROWS, min((block + 1) * INIT_ROWS, total)
+        # Blocks are drawn whole: which values torch draws depends on how many are asked for.
+        drawn = torch.empty(stop - start, embedding_dim).normal_(0.0, INIT_STD, generator=generator)
+        low, high = max(start, first), min(stop, last)
+        weights[low - first : high - first] = drawn[low - start : high - start]
     return weights
