@@ -109,40 +109,50 @@ def cross_entropy(
 
 
 class _Block(NamedTuple):
-    """A stretch of active centres: `weights` (c K, D) float32, `scores` (B, c K), `inverse` lengths (c K,) or None,
-    `positives` (B,) as in `Classes`, counted from the block's first class."""
+    """A stretch of active centres: `weights` (c K, D) as stored, `factors`, the same in the type of products,
+    `scores` (B, c K) float32, `inverse` lengths (c K,) or None, `positives` (B,) as in `Classes`, counted from the
+    block's first class. `weights` and `factors` are overwritten by the next block."""
 
     first: int
     weights: Tensor
+    factors: Tensor
     scores: Tensor
     inverse: Tensor | None
     positives: Tensor
 
 
-def _blocks(x: Tensor, centres: Tensor, bias: Tensor | None, classes: Classes, head: Head) -> Iterator[_Block]:
-    subs, normalized = head.sub_centers, head.margin.normalized
+def _blocks(
+    x: Tensor, centres: Tensor, bias: Tensor | None, classes: Classes, head: Head, inverses: list[Tensor]
+) -> Iterator[_Block]:
+    """`inverses` are the blocks' inverse lengths, filled in the first time and read from then on."""
+    subs = head.sub_centers
     count = len(centres) // subs if classes.rows is None else len(classes.rows)
     step = max(1, BLOCK // subs)
     low = x.to(head.product)
-    for first in range(0, count, step):
+    gathered = centres.new_empty(0 if classes.rows is None else min(step, count) * subs, centres.shape[1])
+    for number, first in enumerate(range(0, count, step)):
         last = min(first + step, count)
         if classes.rows is None:
             chosen: Any = slice(first * subs, last * subs)
+            weights = centres[chosen]
         else:
             chosen = classes.rows[first:last]
             if subs > 1:
                 chosen = (chosen[:, None] * subs + torch.arange(subs, device=x.device)).flatten()
-        weights = centres[chosen]
-        scores = (low @ weights.to(head.product).T).float()
-        weights = weights.float()
+            weights = torch.index_select(centres, 0, chosen, out=gathered[: len(chosen)])
+        factors = weights.to(head.product)
+        scores = (low @ factors.T).float()
         inverse = None
-        if normalized:
-            inverse = weights.norm(dim=1).clamp_min_(SMALLEST_NORM).reciprocal_()
+        if head.margin.normalized:
+            if number == len(inverses):
+                lengths = torch.linalg.vector_norm(weights, dim=1, dtype=torch.float32)
+                inverses.append(lengths.clamp_min_(SMALLEST_NORM).reciprocal_())
+            inverse = inverses[number]
             scores *= inverse
         if bias is not None:
             scores += bias[chosen]
         inside = (classes.positives >= first) & (classes.positives < last)
-        yield _Block(first, weights, scores, inverse, torch.where(inside, classes.positives - first, -1))
+        yield _Block(first, weights, factors, scores, inverse, torch.where(inside, classes.positives - first, -1))
 
 
 def _logits(scores: Tensor, target: Tensor, positives: Tensor, norms: Tensor, head: Head) -> Tensor:
@@ -187,18 +197,19 @@ class _CrossEntropy(torch.autograd.Function):
         top = x.new_full((len(x),), -torch.inf)
         best_other = top.clone()
         total, own, everything = (torch.zeros_like(top) for _ in range(3))
-        for block in _blocks(x, centres, bias, classes, head):
+        inverses: list[Tensor] = []
+        for block in _blocks(x, centres, bias, classes, head, inverses):
             logits = _logits(block.scores, targets.score, block.positives, norms, head)
             own += _at(logits, block.positives)
             if head.label_smoothing:
                 everything += logits.sum(1)
-            best_other = torch.maximum(best_other, _best_other(block, head))
             if softmax:
                 raised = torch.maximum(top, logits.amax(1))
                 total = total * (top - raised).exp() + (logits - raised[:, None]).exp_().sum(1)
                 top = raised
             else:
                 total += F.softplus(logits).sum(1)
+            best_other = torch.maximum(best_other, _best_other(block, head))
         if softmax:
             highest = _max_over_processes(top.clone())
             total = _sum_over_processes(total * (top - highest).exp())
@@ -209,7 +220,7 @@ class _CrossEntropy(torch.autograd.Function):
         smoothing = head.label_smoothing
         loss = (reduced - (1 - smoothing) * own - smoothing / classes.num_active * everything).mean()
         ctx.save_for_backward(x, norms, centres, bias, targets.score, targets.row, reduced, *parameters)
-        ctx.classes, ctx.head = classes, head
+        ctx.classes, ctx.head, ctx.inverses = classes, head, inverses
         if head.margin.training:
             head.margin.end(reduced, own)
         best_other = _max_over_processes(best_other)
@@ -228,7 +239,8 @@ class _CrossEntropy(torch.autograd.Function):
         by_parameters = [torch.zeros_like(parameter) for parameter in parameters]
         by_weights = torch.empty(count, x.shape[1], dtype=torch.float32, device=x.device)
         by_bias = None if bias is None else torch.empty(count, dtype=torch.float32, device=x.device)
-        for block in _blocks(x, centres, bias, classes, head):
+        low = x.to(head.product)
+        for block in _blocks(x, centres, bias, classes, head, ctx.inverses):
             inputs = [tensor.detach().requires_grad_() for tensor in (block.scores, target, norms)]
             with torch.enable_grad():
                 logits = _logits(inputs[0], inputs[1], block.positives, inputs[2], head)
@@ -247,17 +259,21 @@ class _CrossEntropy(torch.autograd.Function):
             here = slice(block.first * head.sub_centers, block.first * head.sub_centers + len(block.weights))
             if by_bias is not None:
                 by_bias[here] = by_scores.sum(0)
+            along = None
+            if block.inverse is not None:
+                # score = x.w / |w|; its gradient by w is x / |w| - score w / |w|^2.
+                along = (by_scores * block.scores).sum(0) * block.inverse.square()
+                by_scores = by_scores * block.inverse
+            by_scores = by_scores.to(head.product)
             place = by_weights[here]
-            if block.inverse is None:
+            if head.product == torch.float32:
                 torch.mm(by_scores.T, x, out=place)
-                by_x.addmm_(by_scores, block.weights)
-                continue
-            # score = x.w / |w|; its gradient by w is x / |w| - score w / |w|^2.
-            along = (by_scores * block.scores).sum(0) * block.inverse.square()
-            by_scores = by_scores * block.inverse
-            torch.mm(by_scores.T, x, out=place)
-            place.addcmul_(block.weights, along[:, None], value=-1)
-            by_x.addmm_(by_scores, block.weights)
+                by_x.addmm_(by_scores, block.factors)
+            else:
+                place.copy_(by_scores.T @ low)
+                by_x += by_scores @ block.factors
+            if along is not None:
+                place.addcmul_(block.weights, along[:, None], value=-1)
         _sum_over_processes(by_target)
         for total in by_parameters:
             _sum_over_processes(total)
@@ -269,13 +285,13 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _best_other(block: _Block, head: Head) -> Tensor:
-    """(B,): the largest score of a block against a class that is not the sample's own."""
+    """(B,): the largest score of a block against a class that is not the sample's own. Overwrites the own one's."""
     scores = block.scores
     if head.sub_centers > 1:
         scores = scores.unflatten(1, (-1, head.sub_centers)).amax(2)
     own = (block.positives >= 0)[:, None]
     column = block.positives.clamp_min(0)[:, None]
-    return scores.scatter(1, column, torch.where(own, -torch.inf, scores.gather(1, column))).amax(1)
+    return scores.scatter_(1, column, torch.where(own, -torch.inf, scores.gather(1, column))).amax(1)
 
 
 def _add_targets(ctx: Any, by_target: Tensor, by_x: Tensor, by_weights: Tensor, by_bias: Tensor | None) -> None:

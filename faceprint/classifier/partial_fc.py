@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -18,18 +17,9 @@ from faceprint.errors import UserError
 from faceprint.margins.plain import Plain
 
 INIT_STD = 0.01
-INIT_ROWS = 1 << 16
+INIT_ROWS = 1 << 12
 """Centres are drawn so many at a time, each time from a seed of its own: any process can draw its part alone."""
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, which torch.compile leaves as it is: its loop over blocks would be unrolled, and its draws traced."""
-    return torch.compiler.disable(function)  # pyright: ignore[reportReturnType]
 
 
 class BatchStatistics(NamedTuple):
@@ -59,7 +49,8 @@ class PartialFC(nn.Module):
 
     `sub_centers` K gives each class K centres, of which the nearest counts (sub-center ArcFace). `label_smoothing` e
     puts e of the weight evenly on the active classes. `centres` "bf16" stores centres in half the memory, rounded
-    stochastically; `product` "bf16" multiplies in bfloat16 (accumulated in float32, **result rounded to bfloat16**).
+    stochastically; `product` "bf16" makes the products with centres in bfloat16, each result rounded to it; a sample's
+    score against its own class stays float32.
     Margin, softmax and loss are float32 always. Nothing of size batch x classes is stored, nor, with r below 1, of
     size classes x dimensions beside centres and momentum: see `cross_entropy.py`.
 
@@ -120,9 +111,14 @@ class PartialFC(nn.Module):
         """
         return self.measure(embeddings, labels)[0]
 
-    @uncompiled
     def measure(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, BatchStatistics]:
         """As `forward`, with the statistics of the batch beside the loss."""
+        if torch.compiler.is_compiling():
+            # Left as it is: the loop over blocks would be unrolled, and the draws traced.
+            return torch.compiler.disable(self._measure)(embeddings, labels)
+        return self._measure(embeddings, labels)
+
+    def _measure(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, BatchStatistics]:
         self._check(labels)
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = gather_batch(embeddings.float())
