@@ -1,0 +1,139 @@
+"""Class centres and their optimiser's state on disk, as one logical tensor [C, D] in files of class ranges.
+
+Each process writes the range of classes that it holds; any number of processes read what they need of the files, so a
+training saved on n goes on with m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from faceprint.classifier.optim import CentreOptimizer
+from faceprint.classifier.partial_fc import PartialFC
+from faceprint.errors import UserError
+from faceprint.files import write_whole
+
+PATTERN = "centres-*.safetensors"
+
+
+@torch.no_grad()
+def save_classes(folder: Path, classifier: PartialFC, optimizer: CentreOptimizer | None = None) -> Path:
+    """Write the classes of this process, and what `optimizer` remembers of them, into `folder`; every process does.
+
+    The file is there whole or not at all; its name says which classes are in it.
+    """
+    if optimizer is not None:
+        optimizer.flush()
+    first, last = classifier.first_class, classifier.first_class + classifier.num_local
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(classifier, optimizer)}
+    described = {"num_classes": str(classifier.num_classes), "sub_centers": str(classifier.sub_centers)}
+    path = folder / f"centres-{first:010d}-{last:010d}.safetensors"
+    write_whole(path, safetensors.torch.save(tensors, described))
+    return path
+
+
+@torch.no_grad()
+def load_classes(folder: Path, classifier: PartialFC, optimizer: CentreOptimizer | None = None) -> None:
+    """Read the classes of this process from files that any number of processes wrote.
+
+    Reads no other rows. Raises `UserError`, before anything is changed, where a class is in no file, where the files
+    are of another number of classes, centres or dimensions, and where the optimiser's state is missing or another's.
+    """
+    files = sorted(folder.glob(PATTERN))
+    if not files:
+        raise UserError(f"{folder}: has no class centres ({PATTERN})")
+    subs = classifier.sub_centers
+    wanted = range(classifier.first_class * subs, (classifier.first_class + classifier.num_local) * subs)
+    with ExitStack() as stack:
+        opened: list[Any] = []
+        for file in files:
+            try:
+                opened.append(stack.enter_context(safetensors.safe_open(file, "pt")))
+            except (SafetensorError, OSError) as error:
+                raise UserError(f"{file}: not a readable file of class centres ({error})") from error
+            _check(file, opened[-1].metadata() or {}, classifier)
+        parts = {name: _rows(folder, files, opened, name, wanted, own) for name, own in _tensors(classifier, optimizer)}
+    for name, own in _tensors(classifier, optimizer):
+        own.copy_(parts[name])
+
+
+def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = None) -> PartialFC:
+    """A classifier with the classes `keep` (N,) of this one, in that order, and after them one for each row of `new`.
+
+    `new` (M, D) are embeddings, such as the mean of a new identity's images: its centres take their direction, and the
+    mean length of the kept ones. For one process; every option stays. Raises `UserError` for classes that are not there.
+    """
+    if classifier.num_local != classifier.num_classes:
+        raise UserError("classes are changed in one process; save them and load them there")
+    if len(keep) and not (int(keep.min()) >= 0 and int(keep.max()) < classifier.num_classes):
+        raise UserError(f"classes to keep lie in 0 .. {classifier.num_classes - 1}")
+    subs, dim = classifier.sub_centers, classifier.embedding_dim
+    kept = classifier.centres.detach().view(-1, subs, dim)[keep].float()
+    added = torch.empty(0, subs, dim)
+    if new is not None:
+        length = kept.norm(dim=2).mean() if len(kept) else torch.tensor(1.0)
+        added = (nn.functional.normalize(new.float()) * length)[:, None].expand(-1, subs, -1)
+    changed = PartialFC(
+        dim,
+        len(kept) + len(added),
+        classifier.margin,
+        classifier.sample_rate,
+        sub_centers=subs,
+        label_smoothing=classifier.label_smoothing,
+        centres="bf16" if classifier.centres.dtype == torch.bfloat16 else "fp32",
+        product="bf16" if classifier.product == torch.bfloat16 else "fp32",
+        same_for_any_world=classifier.same_for_any_world,
+    )
+    with torch.no_grad():
+        changed.centres.copy_(torch.cat([kept, added]).reshape(-1, dim))
+        if changed.bias is not None and classifier.bias is not None:
+            changed.bias[: len(kept) * subs] = classifier.bias.view(-1, subs)[keep].flatten()
+    return changed
+
+
+def _tensors(classifier: PartialFC, optimizer: CentreOptimizer | None) -> Iterator[tuple[str, Tensor]]:
+    """What is written, one row a centre."""
+    yield "centres", classifier.centres
+    if classifier.bias is not None:
+        yield "bias", classifier.bias
+    if optimizer is not None:
+        for name, tensor in optimizer.state[classifier.centres].items():
+            yield f"optimizer.{name}", tensor
+
+
+def _check(file: Path, described: dict[str, str], classifier: PartialFC) -> None:
+    for key in ("num_classes", "sub_centers"):
+        given, own = described.get(key), str(getattr(classifier, key))
+        if given != own:
+            raise UserError(f"{file}: is of {key}={given}, this classifier has {own}")
+
+
+def _rows(folder: Path, files: list[Path], opened: list[Any], name: str, wanted: range, own: Tensor) -> Tensor:
+    """Rows `wanted` of the logical tensor `name`, of the shape and type of `own`."""
+    found = torch.empty(own.shape, dtype=own.dtype)
+    missing = len(wanted)
+    at = 0
+    for file, tensors in zip(files, opened, strict=True):
+        if name not in tensors.keys():  # noqa: SIM118 - not a mapping
+            raise UserError(f"{file}: has no {name}; it was saved without, or by another optimiser")
+        rows = tensors.get_slice(name)
+        shape = rows.get_shape()
+        if shape[1:] != list(own.shape[1:]):
+            raise UserError(f"{file}: {name} has rows of shape {shape[1:]}, here they have {list(own.shape[1:])}")
+        low, high = max(wanted.start, at), min(wanted.stop, at + shape[0])
+        if low < high:
+            found[low - wanted.start : high - wanted.start] = rows[low - at : high - at]
+            missing -= high - low
+        at += shape[0]
+    if missing:
+        raise UserError(f"{folder}: {missing:,} rows of {name} are in none of its {len(files)} files")
+    return found

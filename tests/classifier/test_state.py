@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+
+from faceprint.classifier import CentreOptimizer, PartialFC
+from faceprint.classifier.state import change_classes, load_classes, save_classes
+from faceprint.errors import UserError
+from faceprint.margins import CosFace, Softmax
+
+C, D = 11, 4
+
+
+def make(**options: Any) -> tuple[PartialFC, CentreOptimizer]:
+    torch.manual_seed(0)
+    classifier = PartialFC(D, C, CosFace(8.0, 0.1), **options)
+    return classifier, classifier.make_optimizer(0.1)
+
+
+def step(classifier: PartialFC, optimizer: CentreOptimizer) -> None:
+    generator = torch.Generator().manual_seed(1)
+    embeddings = torch.randn(6, D, generator=generator, requires_grad=True)
+    classifier(embeddings, torch.arange(6)).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def process(rank: int, world: int, folder: str, save: bool) -> None:
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store{world}{save}"
+    dist.init_process_group("gloo", store, rank=rank, world_size=world, timeout=timedelta(seconds=60))
+    classifier, optimizer = make()
+    if save:
+        torch.nn.init.constant_(classifier.centres, 1.0)
+        classifier.centres.data.mul_(torch.arange(C)[classifier.first_class :][: classifier.num_local, None] + 1.0)
+        optimizer.state[classifier.centres]["momentum"].copy_(-classifier.centres)
+        save_classes(Path(folder), classifier, optimizer)
+    else:
+        load_classes(Path(folder), classifier, optimizer)
+        momentum = optimizer.state[classifier.centres]["momentum"]
+        torch.save((classifier.centres.detach(), momentum), f"{folder}/{world}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(("saved", "loaded"), [(3, 2), (2, 4), (4, 1)])
+def test_saved_on_n_loaded_on_m(saved: int, loaded: int, tmp_path: Path) -> None:
+    mp.spawn(process, (saved, str(tmp_path), True), nprocs=saved)
+    mp.spawn(process, (loaded, str(tmp_path), False), nprocs=loaded)
+    parts = [torch.load(tmp_path / f"{loaded}-{rank}.pt", weights_only=True) for rank in range(loaded)]
+    logical = torch.arange(1.0, C + 1)[:, None].expand(C, D)
+    assert torch.equal(torch.cat([centres for centres, _ in parts]), logical)
+    assert torch.equal(torch.cat([momentum for _, momentum in parts]), -logical)
+
+
+def test_the_next_step_is_the_same(tmp_path: Path) -> None:
+    one = make(sub_centers=2)
+    step(*one)
+    save_classes(tmp_path, *one)
+    other = make(sub_centers=2)
+    torch.nn.init.zeros_(other[0].centres)
+    load_classes(tmp_path, *other)
+    for pair in (one, other):
+        step(*pair)
+    assert torch.equal(one[0].centres, other[0].centres)
+
+
+def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no class centres"):
+        load_classes(tmp_path, *make())
+    classifier, optimizer = make()
+    path = save_classes(tmp_path, classifier)
+    assert path.name == "centres-0000000000-0000000011.safetensors"
+    before = classifier.centres.detach().clone()
+    with pytest.raises(UserError, match=r"has no optimizer\.momentum"):
+        load_classes(tmp_path, classifier, optimizer)
+    with pytest.raises(UserError, match="is of num_classes=11, this classifier has 12"):
+        load_classes(tmp_path, PartialFC(D, 12, CosFace()))
+    with pytest.raises(UserError, match="rows of shape"):
+        load_classes(tmp_path, PartialFC(D + 1, C, CosFace()))
+    with pytest.raises(UserError, match="sub_centers=1"):
+        load_classes(tmp_path, PartialFC(D, C, CosFace(), sub_centers=2))
+    (tmp_path / "centres-0000000011-0000000012.safetensors").write_bytes(b"not one")
+    with pytest.raises(UserError, match="not a readable file"):
+        load_classes(tmp_path, classifier)
+    assert torch.equal(classifier.centres, before)
+
+
+def test_a_missing_part_is_named(tmp_path: Path) -> None:
+    mp.spawn(process, (2, str(tmp_path), True), nprocs=2)
+    sorted(tmp_path.glob("centres-*"))[1].unlink()
+    with pytest.raises(UserError, match="6 rows of centres are in none of its 1 files"):
+        load_classes(tmp_path, *make())
+
+
+def test_classes_are_removed_and_added() -> None:
+    classifier = PartialFC(D, C, Softmax(), sub_centers=2)
+    torch.nn.init.normal_(classifier.centres)
+    assert classifier.bias is not None
+    torch.nn.init.normal_(classifier.bias)
+    new = torch.tensor([[3.0, 0, 0, 0], [0, 4.0, 0, 3.0]])
+    changed = change_classes(classifier, torch.tensor([4, 0]), new)
+    assert changed.num_classes == 4
+    old, now = classifier.centres.view(C, 2, D), changed.centres.view(4, 2, D)
+    assert torch.equal(now[:2], old[[4, 0]])
+    length = old[[4, 0]].norm(dim=2).mean()
+
+    def direction(row: Tensor) -> Tensor:
+        return row / row.norm() * length
+
+    for sub in range(2):
+        assert torch.allclose(now[2, sub], direction(new[0]))
+        assert torch.allclose(now[3, sub], direction(new[1]))
+    assert changed.bias is not None
+    assert torch.equal(changed.bias[:2], classifier.bias[8:10])
+    with pytest.raises(UserError, match=r"lie in 0 \.\. 10"):
+        change_classes(classifier, torch.tensor([11]))
