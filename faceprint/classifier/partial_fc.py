@@ -115,7 +115,7 @@ class PartialFC(nn.Module):
         """As `forward`, with the statistics of the batch beside the loss."""
         if torch.compiler.is_compiling():
             # Left as it is: the loop over blocks would be unrolled, and the draws traced.
-            return torch.compiler.disable(self._measure)(embeddings, labels)
+            return torch.compiler.disable(self._measure)(embeddings, labels)  # pyright: ignore[reportCallIssue]
         return self._measure(embeddings, labels)
 
     def _measure(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, BatchStatistics]:
