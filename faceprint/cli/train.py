@@ -62,12 +62,13 @@ def describe(run: Any) -> str:
     where = "dry run: nothing is saved" if run.folder is None else f"run folder {run.folder}"
     if run.step:
         where += f", resumed at step {run.step}"
+    head = f"; class centres take {run.trainer.head_bytes / 2**20:,.0f} MiB" if run.trainer.head_bytes else ""
     origin = f"\nstarts from: {run.trainer.origin}" if run.trainer.origin else ""
     return (
         f"{config.network.name} ({parameters / 1e6:.2f} M parameters), {config.margin.name},"
         f" {plan.num_images:,} images of {plan.num_classes:,} identities, {run.trainer.device}\n"
         f"{plan.total_steps:,} steps of {plan.global_batch} images ({plan.epoch(plan.total_steps):.1f} epochs),"
-        f" learning rate {plan.base_lr:g}; {where}{origin}"
+        f" learning rate {plan.base_lr:g}{head}; {where}{origin}"
     )
 
 

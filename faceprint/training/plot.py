@@ -49,7 +49,8 @@ def plot_runs(run_folders: list[Path], path: Path) -> None:
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        if axes.get_legend_handles_labels()[0]:  # a run may have had no evaluation
+            axes.legend(frameon=False)
     _write(figure, path)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
-from faceprint.classifier import CentreOptimizer, PartialFC, TripletLoss
+from faceprint.classifier import CentreOptimizer, PartialFC, TripletLoss, estimate
 from faceprint.config import Config, MarginConfig
 from faceprint.data.augment import Augmentation
 from faceprint.data.images import ImageError
@@ -22,6 +22,7 @@ from faceprint.data.pixels import InputSpec
 from faceprint.data.sampler import BatchOrder, IdentityOrder
 from faceprint.data.source import Source
 from faceprint.device import resolve_device
+from faceprint.distributed import world_size
 from faceprint.errors import UserError
 from faceprint.margins import MARGINS
 from faceprint.margins.plain import Plain
@@ -77,6 +78,8 @@ class Trainer:
     augmentation: Augmentation
     autocast: Callable[[], AbstractContextManager[Any]]
     memory_format: torch.memory_format
+    head_bytes: int
+    """Memory of class centres, their momentum and their gradients in one process, as estimated before it was taken."""
     origin: str | None
     """Where the first weights came from, in words; None for random ones, and for a resumed run."""
 
@@ -113,6 +116,11 @@ def build_trainer(config: Config) -> Trainer:
         **config.network.options,
     )
     margin = build_margin(config.margin.name, config.margin.options, plan.num_classes)
+    head_bytes = 0
+    if not isinstance(margin, TripletLoss):
+        head_plan = plan_head(config, plan.num_classes, network.embedding_dim)
+        head_plan.check(estimate.free_bytes(device))
+        head_bytes = head_plan.total_bytes
     classifier = (
         margin
         if isinstance(margin, TripletLoss)
@@ -159,7 +167,21 @@ def build_trainer(config: Config) -> Trainer:
         augmentation=Augmentation(**config.augment.model_dump()),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
+        head_bytes=head_bytes,
         origin=origin,
+    )
+
+
+def plan_head(config: Config, num_classes: int, embedding_dim: int) -> estimate.HeadPlan:
+    return estimate.HeadPlan(
+        num_classes=num_classes,
+        embedding_dim=embedding_dim,
+        sample_rate=config.classifier.sample_rate,
+        sub_centers=config.classifier.sub_centers,
+        processes=world_size(),
+        centres=config.classifier.centres,
+        state=config.classifier.state,
+        optimizer=config.optimizer.name,
     )
 
 
