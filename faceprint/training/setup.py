@@ -121,21 +121,7 @@ def build_trainer(config: Config) -> Trainer:
         head_plan = plan_head(config, plan.num_classes, network.embedding_dim)
         head_plan.check(estimate.free_bytes(device))
         head_bytes = head_plan.total_bytes
-    classifier = (
-        margin
-        if isinstance(margin, TripletLoss)
-        else PartialFC(
-            network.embedding_dim,
-            plan.num_classes,
-            margin,
-            config.classifier.sample_rate,
-            sub_centers=config.classifier.sub_centers,
-            label_smoothing=config.classifier.label_smoothing,
-            centres=config.classifier.centres,
-            product=config.classifier.product,
-            same_for_any_world=config.classifier.same_for_any_world,
-        )
-    )
+    classifier = build_classifier(config, margin, network.embedding_dim, plan.num_classes)
     origin = None
     if config.init_from is not None and not config.resume:
         origin = start_from(config.init_from, network, classifier, fingerprint(source))
@@ -169,6 +155,25 @@ def build_trainer(config: Config) -> Trainer:
         memory_format=memory_format,
         head_bytes=head_bytes,
         origin=origin,
+    )
+
+
+def build_classifier(
+    config: Config, margin: Plain | TripletLoss, embedding_dim: int, num_classes: int
+) -> PartialFC | TripletLoss:
+    """The class centres under `margin`; a triplet loss has none and stands for itself."""
+    if isinstance(margin, TripletLoss):
+        return margin
+    return PartialFC(
+        embedding_dim,
+        num_classes,
+        margin,
+        config.classifier.sample_rate,
+        sub_centers=config.classifier.sub_centers,
+        label_smoothing=config.classifier.label_smoothing,
+        centres=config.classifier.centres,
+        product=config.classifier.product,
+        same_for_any_world=config.classifier.same_for_any_world,
     )
 
 
