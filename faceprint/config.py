@@ -239,7 +239,22 @@ class Checkpoint(Section):
     every: Count = 1000
     """Steps between checkpoints; 0: at the end only."""
     keep: PositiveInt = 2
-    """How many of them stay."""
+    """How many of them stay, the newest; that of the best evaluation stays besides."""
+    background: bool = True
+    """Write while the training goes on, from a copy in memory; false saves that memory, and the training waits."""
+
+
+class Distributed(Section):
+    """Several processes that train one network."""
+
+    compress: Literal["none", "bf16", "fp16"] = "none"
+    """Type that the network's gradients travel in between processes; half the bytes for slow networks."""
+    bucket_mb: PositiveInt = 25
+    """Gradients are sent in pieces of about this many megabytes, each as soon as it is complete."""
+    static_graph: bool = False
+    """Promise that every step uses the same weights, which lets gradients be sent with less book-keeping."""
+    timeout_seconds: Positive = 600.0
+    """How long a process waits for the others before the training fails."""
 
 
 class Log(Section):
@@ -321,26 +336,30 @@ class Config(Section):
     loader: Loader = Loader()
     augment: Augment = Augment()
     batch_size: PositiveInt = 128
-    """Images in one pass of the network."""
-    accumulate: PositiveInt = 1
-    """Passes whose gradients make one step; the global batch is batch_size x accumulate."""
+    """Images in one pass of the network, in each process."""
+    accumulate: PositiveInt | Literal["auto"] = "auto"
+    """Passes whose gradients make one step; the global batch is batch_size x processes x accumulate. auto: as many as
+    bring it nearest to reference_batch, 1 where that is null."""
     reference_batch: PositiveInt | None = None
     """The global batch that learning rate and schedule are stated for; null: the actual one."""
     epochs: Positive | None = None
     """Length of the training in passes over the data."""
     steps: PositiveInt | None = None
     """Length of the training in steps. Give exactly one of `epochs` and `steps`."""
+    skip_nonfinite: Count = 5
+    """Steps in a row that may be left out because loss or gradient is not finite; one more stops the training."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
+    distributed: Distributed = Distributed()
     log: Log = Log()
     licence: str = "not stated"
     """Of the trained weights, written into the model file."""
     dry_run: bool = False
     """Tuning mode: train and report, save nothing."""
-    resume: bool = False
-    """Continue the run in `out` from its last checkpoint."""
+    resume: bool | Literal["last_good"] = False
+    """Continue the run in `out` from its last checkpoint; last_good: from the newest that is whole."""
     published: Published | None = None
     """Of a recipe that reproduces a published row; does not change the training."""
 

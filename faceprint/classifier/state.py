@@ -31,14 +31,49 @@ def save_classes(folder: Path, classifier: PartialFC, optimizer: CentreOptimizer
 
     The file is there whole or not at all; its name says which classes are in it.
     """
+    path = folder / file_name(classifier)
+    write_whole(path, safetensors.torch.save(class_tensors(classifier, optimizer), description(classifier)))
+    return path
+
+
+def file_name(classifier: PartialFC) -> str:
+    """What the file of this process's classes is called."""
+    first = classifier.first_class
+    return f"centres-{first:010d}-{first + classifier.num_local:010d}.safetensors"
+
+
+def description(classifier: PartialFC) -> dict[str, str]:
+    """The metadata of such a file."""
+    return {"num_classes": str(classifier.num_classes), "sub_centers": str(classifier.sub_centers)}
+
+
+@torch.no_grad()
+def class_tensors(classifier: PartialFC, optimizer: CentreOptimizer | None = None) -> dict[str, Tensor]:
+    """What is in it, on the CPU: the tensors themselves where they are there already, brought up to date."""
     if optimizer is not None:
         optimizer.flush()
-    first, last = classifier.first_class, classifier.first_class + classifier.num_local
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(classifier, optimizer)}
-    described = {"num_classes": str(classifier.num_classes), "sub_centers": str(classifier.sub_centers)}
-    path = folder / f"centres-{first:010d}-{last:010d}.safetensors"
-    write_whole(path, safetensors.torch.save(tensors, described))
-    return path
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(classifier, optimizer)}
+
+
+def shared_state(classifier: PartialFC, optimizer: CentreOptimizer) -> dict[str, Any]:
+    """All else that the next step needs, the same in every process: counters, and what the margin learns."""
+    by_class = {"centres", "bias"}
+    return {
+        "buffers": {name: value for name, value in classifier.state_dict().items() if name not in by_class},
+        "steps": [group["steps"] for group in optimizer.param_groups],
+        "margin": [dict(optimizer.state[parameter]) for parameter in classifier.margin.parameters()],
+    }
+
+
+def load_shared_state(state: dict[str, Any], classifier: PartialFC, optimizer: CentreOptimizer) -> None:
+    """Take up what `shared_state` gave."""
+    own = {name: value for name, value in classifier.state_dict().items() if name not in state["buffers"]}
+    classifier.load_state_dict({**own, **state["buffers"]})
+    for group, steps in zip(optimizer.param_groups, state["steps"], strict=True):
+        group["steps"] = steps
+    for parameter, moments in zip(classifier.margin.parameters(), state["margin"], strict=True):
+        for name, tensor in moments.items():
+            optimizer.state[parameter][name] = tensor.to(parameter.device)
 
 
 @torch.no_grad()
@@ -106,9 +141,13 @@ def _tensors(classifier: PartialFC, optimizer: CentreOptimizer | None) -> Iterat
     yield "centres", classifier.centres
     if classifier.bias is not None:
         yield "bias", classifier.bias
-    if optimizer is not None:
-        for name, tensor in optimizer.state[classifier.centres].items():
-            yield f"optimizer.{name}", tensor
+    if optimizer is None:
+        return
+    for name, tensor in optimizer.state[classifier.centres].items():
+        yield f"optimizer.{name}", tensor
+    if classifier.bias is not None:
+        for name, tensor in optimizer.moments(classifier.bias).items():
+            yield f"optimizer.bias.{name}", tensor
 
 
 def _check(file: Path, described: dict[str, str], classifier: PartialFC) -> None:

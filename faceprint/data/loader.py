@@ -1,4 +1,4 @@
-"""Batches for training: decoded in worker processes to uint8, in the order a `BatchOrder` gives."""
+"""Batches for training: decoded in worker processes to uint8, in the order that a sampler gives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from faceprint.data.images import ImageError
 from faceprint.data.pixels import InputSpec
-from faceprint.data.sampler import BatchOrder, IdentityOrder
+from faceprint.data.sampler import BatchOrder, IdentityOrder, Share
 from faceprint.data.source import Source
 from faceprint.errors import UserError
 
@@ -94,7 +94,7 @@ class Loader:
     def __init__(
         self,
         source: Source,
-        order: BatchOrder | IdentityOrder,
+        order: BatchOrder | IdentityOrder | Share,
         spec: InputSpec,
         *,
         workers: int,

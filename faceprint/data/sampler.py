@@ -94,3 +94,23 @@ class IdentityOrder:
         random = np.random.Generator(np.random.Philox(key=[self.seed, number], counter=[0, 0, 0, 1]))
         drawn = [np.resize(random.permutation(self.images[who]), self.images_per_identity) for who in chosen]
         return np.concatenate(drawn).tolist()
+
+
+class Share:
+    """Of each batch of `order` the part that process `number` of `processes` takes, all equally much.
+
+    The batches stay the same whatever the number of processes.
+    """
+
+    def __init__(self, order: BatchOrder | IdentityOrder, number: int, processes: int) -> None:
+        self.order = order
+        self.number = number
+        self.processes = processes
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.order:
+            size = len(batch) // self.processes
+            yield batch[self.number * size : (self.number + 1) * size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -111,16 +112,34 @@ def evaluate_pairs(
     """
     total = len(pairs.names)
     started = time.perf_counter()
-    embeddings = embedder.embed(
-        _images(pairs, embedder.input),
-        flip=flip,
-        batch_size=batch_size,
-        progress=progress and (lambda done, _total: progress(done, total)),
-    )
+    embeddings = _embed(embedder, pairs, flip, batch_size, progress)
     seconds = time.perf_counter() - started
     scores = pair_scores(embeddings, pairs)
     measured = {"model": embedder.name, "flip": flip, "images_per_second": round(total / seconds, 1)}
     return Evaluation({**summarize(scores, pairs), **measured}, scores, pairs.same)
+
+
+def _embed(
+    embedder: Embeds, pairs: PairSet, flip: bool, batch_size: int, progress: Progress | None
+) -> NDArray[np.float32]:
+    """Embeddings of all images of `pairs`, (N, D); where there are several processes each embeds its share."""
+    total = len(pairs.names)
+
+    def embed(number: int, processes: int) -> NDArray[np.float32]:
+        share = range(total * number // processes, total * (number + 1) // processes)
+        return embedder.embed(
+            _images(pairs, embedder.input, share),
+            flip=flip,
+            batch_size=batch_size,
+            progress=progress and (lambda done, _total: progress(done * processes, total)),
+        )
+
+    if "WORLD_SIZE" not in os.environ:  # alone: an ONNX file is evaluated without torch
+        return embed(0, 1)
+    from faceprint.distributed import gather_objects, rank, together, world_size
+
+    own = together(lambda: embed(rank(), world_size()))
+    return np.concatenate(gather_objects(own))
 
 
 def score_pairs(embeddings: NDArray[np.float32], pairs: PairSet) -> dict[str, Any]:
@@ -190,12 +209,12 @@ def _accuracy(scores: Floats, pairs: PairSet) -> dict[str, Any]:
 
 def check_size(pairs: PairSet, spec: InputSpec) -> None:
     """Raise `UserError` where the first image of `pairs` is none that a network with input `spec` takes."""
-    next(_images(pairs, spec))
+    next(_images(pairs, spec, range(1)))
 
 
-def _images(pairs: PairSet, spec: InputSpec) -> Iterator[Image]:
-    for number, name in enumerate(pairs.names):
-        image = pairs.read(number)
+def _images(pairs: PairSet, spec: InputSpec, numbers: range) -> Iterator[Image]:
+    for number in numbers:
+        image, name = pairs.read(number), pairs.names[number]
         if pairs.resize_short:
             image = _resize_short(image, spec.size)
         spec.check(image, name)

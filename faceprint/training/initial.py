@@ -6,15 +6,17 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from faceprint.classifier.state import PATTERN
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 from faceprint.inference.model_folder import TENSORS, find_model_folder
 from faceprint.models import FaceNetwork
 from faceprint.models.weights import load_weights
-from faceprint.training.checkpoint import list_checkpoints, load_checkpoint
+from faceprint.training.checkpoint import SHARED, list_checkpoints, load_part
 
 CENTRES = "centres.safetensors"
 MARGIN = "margin."
@@ -58,10 +60,17 @@ def read_centres(folder: Path) -> tuple[dict[str, Tensor], str] | None:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file}: not a readable file of class centres ({error})") from error
     saved = list_checkpoints(folder / "checkpoints")
-    if not saved:
+    return read_checkpoint_centres(saved[-1]) if saved else None
+
+
+def read_checkpoint_centres(path: Path) -> tuple[dict[str, Tensor], str] | None:
+    """All classes of a checkpoint, whatever number of processes wrote it, with what the margin remembers."""
+    shared = load_part(path / SHARED)
+    if shared["classifier"] is None:
         return None
-    state = load_checkpoint(saved[-1])
-    return state["classifier"], state["data"]
+    parts = [safetensors.torch.load_file(file) for file in sorted(path.glob(PATTERN))]
+    whole = {name: torch.cat([part[name] for part in parts]) for name in ("centres", "bias") if name in parts[0]}
+    return {**whole, **shared["classifier"]["buffers"]}, shared["data"]
 
 
 def write_centres(folder: Path, state: dict[str, Tensor], data: str) -> None:

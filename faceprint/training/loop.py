@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,14 @@ from torch import Generator, Tensor
 
 from faceprint.classifier import BatchStatistics
 from faceprint.data.loader import Batch
+from faceprint.distributed import world_size
 from faceprint.errors import UserError
+from faceprint.training.guard import Guard, floor_scale, gradient_norm, largest_logit
 from faceprint.training.measure import Stopwatch
 from faceprint.training.optim import clip_gradients, scale_gradient, set_learning_rate, set_options
 from faceprint.training.run import Run
 from faceprint.training.setup import Trainer, build_loader
+from faceprint.training.stopping import StopRequest
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -33,55 +37,68 @@ class Outcome:
     train_record: dict[str, Any]
     evaluation_records: list[dict[str, Any]]
     unreadable: dict[str, str]
+    stopped: bool = False
+    """Whether it was asked to stop before its last step; a checkpoint of the step it came to is there."""
 
 
 def train(run: Run, report: Report) -> Outcome:
     """Train from `run.step` to the plan's last step. `report` gets every record as it is logged.
 
-    Raises `TrainingFailedError` when the loss stops being finite; checkpoints written before that stay. Raises
+    Raises `TrainingFailedError` when loss or gradients stay non-finite; checkpoints written before that stay. Raises
     `UserError` for images that cannot be used, and leaves no run folder where there is no checkpoint yet.
     """
     try:
-        return _train(run, report)
+        with StopRequest() as stop:
+            return _train(run, report, stop)
     except UserError:
         run.abandon()
         raise
 
 
-def _train(run: Run, report: Report) -> Outcome:
+def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
     config, trainer = run.config, run.trainer
     began, watch = time.perf_counter(), Stopwatch()
     train_record: dict[str, Any] = {}
     evaluation_records: list[dict[str, Any]] = []
     loader = build_loader(config, trainer, run.step)
     batches = iter(loader)
-    total = trainer.plan.total_steps
+    total, accumulate = trainer.plan.total_steps, trainer.plan.accumulate
+    guard, stopped = Guard(trainer, config.skip_nonfinite), False
     trainer.network.train()
-    while run.step < total:
+    while run.step < total and not stopped:
+        run.ask(stop)
         lr = trainer.plan.base_lr * trainer.schedule(run.step)
         for optimizer in trainer.optimizers():
             set_learning_rate(optimizer, lr)
         set_options(trainer.margin, trainer.margin_schedule(run.step))
-        for part in range(config.accumulate):
+        for part in range(accumulate):
             batch = _next(batches, watch)
-            images = prepare(batch, trainer, _generator(config.seed, run.step * config.accumulate + part))
-            loss, statistics = add_gradients(trainer, images, batch.labels.to(trainer.device), config.accumulate)
-            run.means.add(run.step + 1, loss, statistics)
-            watch.images += len(images)
-        update_weights(trainer, config.optimizer.clip_norm)
+            images = prepare(batch, trainer, _generator(config.seed, run.step * accumulate + part))
+            with nullcontext() if part == accumulate - 1 else trainer.replicas.keeping_gradients():
+                loss, statistics = add_gradients(trainer, images, batch.labels.to(trainer.device), accumulate)
+            run.means.add(loss, statistics)
+            watch.images += len(images) * world_size()
+        norm, last_loss = gradient_norm(trainer), float(loss.detach())
+        if guard.admits(last_loss, float(norm)):
+            update_weights(trainer, norm, config.optimizer.clip_norm)
+        else:
+            drop_gradients(trainer)
+            run.warn(f"step {run.step + 1} was left out: loss {last_loss}, gradient norm {float(norm)}")
+            if guard.exhausted:
+                raise _failure(run, lr, last_loss, float(norm), batch, images)
         run.step += 1
 
-        last = run.step == total
+        stopped = run.agreed_to_stop()
         log, evaluate, save = (
-            last or (every > 0 and run.step % every == 0)
+            run.step == total or (every > 0 and run.step % every == 0)
             for every in (config.log.every, config.evaluation.every, config.checkpoint.every)
         )
-        if log or evaluate or save:
-            _check_finite(run, lr)
+        save = save or stopped
         if log:
-            figures = {"learning_rate": lr, **run.means.take(), **watch.take()}
+            figures = {"learning_rate": lr, "gradient_norm": float(norm), **run.means.take(), **watch.take()}
             train_record = run.log({"kind": "train", **run.position, **figures})
             report(train_record)
+            run.watch_progress(train_record)
         paused = time.perf_counter()
         if evaluate:
             evaluation_records = [run.log(record) for record in run.evaluate()]
@@ -90,8 +107,11 @@ def _train(run: Run, report: Report) -> Outcome:
         if save:
             run.save_checkpoint()
         watch.add_pause(paused)
-    run.finish()
-    return Outcome(time.perf_counter() - began, train_record, evaluation_records, loader.unreadable)
+    if run.step == total:
+        run.finish()
+    run.close()
+    seconds = time.perf_counter() - began
+    return Outcome(seconds, train_record, evaluation_records, loader.unreadable, stopped=run.step < total)
 
 
 def prepare(batch: Batch, trainer: Trainer, generator: Generator) -> Tensor:
@@ -123,7 +143,7 @@ def add_gradients(
     The loss scale of fp16 is put on at the embeddings: the classifier is float32 and needs none.
     """
     with trainer.autocast():
-        embeddings = trainer.forward(images)
+        embeddings = trainer.replicas.forward(images)
     if trainer.scaler.is_enabled():
         embeddings = scale_gradient(embeddings, trainer.scaler)
     loss, statistics = trainer.classifier.measure(embeddings, labels)
@@ -131,28 +151,40 @@ def add_gradients(
     return loss, statistics
 
 
-def update_weights(trainer: Trainer, clip_norm: float | None = None) -> None:
-    """One optimiser step over the gradients there are, which are dropped afterwards."""
+def update_weights(trainer: Trainer, norm: Tensor, clip_norm: float | None = None) -> None:
+    """One optimiser step over the gradients there are, of length `norm`, which are dropped afterwards."""
     if clip_norm is not None:
-        trainer.scaler.unscale_(trainer.optimizer)
-        clip_gradients(trainer.gradients(), clip_norm)
+        clip_gradients(trainer.gradients(), norm, clip_norm)
     trainer.scaler.step(trainer.optimizer)
     trainer.scaler.update()
-    trainer.optimizer.zero_grad()
+    floor_scale(trainer.scaler)
     if trainer.head_optimizer is not None:
         trainer.head_optimizer.step()
-        trainer.head_optimizer.zero_grad()
+    drop_gradients(trainer)
 
 
-def _check_finite(run: Run, lr: float) -> None:
-    trainer = run.trainer
-    bad = int(run.means.first_bad)
-    if not bad:
-        return
-    means = run.means.take()
-    raise TrainingFailedError(
-        f"the loss was not finite at step {bad} (mean loss {means['loss']}, embedding norm {means['embedding_norm']},"
-        f" learning rate {lr:g}, margin {run.config.margin.name}, loss scale"
-        f" {trainer.scaler.get_scale():g}); {run.last_good()}. Try a lower optimizer.lr, a longer schedule.warmup,"
-        " optimizer.clip_norm=5 or precision=fp32"
+def drop_gradients(trainer: Trainer) -> None:
+    """Start the next step without gradients."""
+    for optimizer in trainer.optimizers():
+        optimizer.zero_grad()
+
+
+def _failure(run: Run, lr: float, loss: float, norm: float, batch: Batch, images: Tensor) -> TrainingFailedError:
+    """The end of a training that is not finite any more, after what may explain it was written down."""
+    scale = run.trainer.scaler.get_scale()
+    figures = {
+        "step": run.step + 1,
+        "loss": loss,
+        "gradient_norm": norm,
+        "learning_rate": lr,
+        "loss_scale": scale,
+        "largest_logit": largest_logit(run.trainer, images),
+        "labels": [int(batch.labels.min()), int(batch.labels.max())],
+    }
+    written = run.dump(figures)
+    return TrainingFailedError(
+        f"loss or gradient was not finite in step {run.step + 1} and {run.config.skip_nonfinite} steps before it (loss"
+        f" {loss}, gradient norm {norm}, learning rate {lr:g}, margin {run.config.margin.name}, loss scale {scale:g})"
+        f"{written}; {run.last_good()}. Try a lower optimizer.lr, a longer schedule.warmup, optimizer.clip_norm=5 or"
+        " precision=fp32"
     )

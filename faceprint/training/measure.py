@@ -17,8 +17,6 @@ class Means:
     """Sums of loss and batch statistics since the last log line, kept on the device: adding does not wait for it."""
 
     sums: Tensor
-    first_bad: Tensor
-    """Step of the first loss that was not finite; 0: none."""
     count: int = 0
     classes: float = 0.0
     positives: float = 0.0
@@ -28,14 +26,13 @@ class Means:
     @classmethod
     def on(cls, device: torch.device) -> Means:
         # MPS has no float64; a log interval is short enough for float32.
-        return cls(torch.zeros(len(cls.NAMES), device=device), torch.zeros((), dtype=torch.int64, device=device))
+        return cls(torch.zeros(len(cls.NAMES), device=device))
 
-    def add(self, step: int, loss: Tensor, statistics: BatchStatistics) -> None:
+    def add(self, loss: Tensor, statistics: BatchStatistics) -> None:
         seen = (statistics.target_cosine, statistics.accuracy, statistics.embedding_norm)
         self.sums += torch.stack([loss.detach(), *seen])
         self.classes += statistics.active_classes
         self.positives += statistics.positives
-        self.first_bad = torch.where((self.first_bad == 0) & ~loss.detach().isfinite(), step, self.first_bad)
         self.count += 1
 
     def take(self) -> dict[str, float]:

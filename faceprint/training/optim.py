@@ -56,10 +56,9 @@ def scale_gradient(x: Tensor, scaler: torch.amp.GradScaler) -> Tensor:
     return _ScaleGradient.apply(x, scaler)  # pyright: ignore[reportReturnType]
 
 
-def clip_gradients(gradients: list[Tensor], clip_norm: float) -> None:
-    """Scale `gradients` down, in place, where their common length is above `clip_norm`."""
-    total = nn.utils.get_total_norm(gradients)
-    factor = (clip_norm / (total + 1e-6)).clamp(max=1.0)
+def clip_gradients(gradients: list[Tensor], norm: Tensor, clip_norm: float) -> None:
+    """Scale `gradients` down, in place, where their common length `norm` is above `clip_norm`."""
+    factor = (clip_norm / (norm + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factor)
 

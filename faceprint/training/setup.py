@@ -19,10 +19,10 @@ from faceprint.data.augment import Augmentation
 from faceprint.data.images import ImageError
 from faceprint.data.loader import Loader, default_workers
 from faceprint.data.pixels import InputSpec
-from faceprint.data.sampler import BatchOrder, IdentityOrder
+from faceprint.data.sampler import BatchOrder, IdentityOrder, Share
 from faceprint.data.source import Source
 from faceprint.device import resolve_device
-from faceprint.distributed import world_size
+from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.margins import MARGINS
 from faceprint.margins.plain import Plain
@@ -32,6 +32,8 @@ from faceprint.models.norms import mixing_logits
 from faceprint.registry import Table, unknown
 from faceprint.training.initial import start_from
 from faceprint.training.optim import make_optimizer
+from faceprint.training.randomness import seed_process
+from faceprint.training.replicas import Replicas
 from faceprint.training.schedule import make_schedule, piecewise_linear
 from faceprint.training.sources import build_source, fingerprint
 
@@ -46,6 +48,8 @@ class Plan:
     num_images: int
     num_classes: int
     global_batch: int
+    accumulate: int
+    """Passes of the network in each process that make one step."""
     total_steps: int
     base_lr: float
     """The recipe's learning rate scaled from the reference batch to the global batch."""
@@ -57,14 +61,14 @@ class Plan:
 
 @dataclass
 class Trainer:
-    """What the loop works with. `forward` is the network, compiled where the configuration says so."""
+    """What the loop works with. `replicas` is the network as a step calls it: compiled, in several processes."""
 
     plan: Plan
     device: torch.device
     source: Source
     spec: InputSpec
     network: FaceNetwork
-    forward: Callable[[Tensor], Tensor]
+    replicas: Replicas
     classifier: PartialFC | TripletLoss
     margin: Plain | TripletLoss
     """The classifier's margin, or the triplet loss itself; `margin_schedule` gives its options before each step."""
@@ -87,10 +91,16 @@ class Trainer:
         return [self.optimizer] if self.head_optimizer is None else [self.optimizer, self.head_optimizer]
 
     def gradients(self) -> list[Tensor]:
-        """All gradients there are, those of sampled centres too."""
-        parameters = [*self.network.parameters(), *self.classifier.parameters()]
+        """All gradients there are in this process, those of sampled centres too."""
+        return [*self.network_gradients(), *self.head_gradients()]
+
+    def network_gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+
+    def head_gradients(self) -> list[Tensor]:
+        whole = [parameter.grad for parameter in self.classifier.parameters() if parameter.grad is not None]
         sampled = [grad for _, grad in self.classifier.gradients] if isinstance(self.classifier, PartialFC) else []
-        return [*(parameter.grad for parameter in parameters if parameter.grad is not None), *sampled]
+        return [*whole, *sampled]
 
 
 def build_trainer(config: Config) -> Trainer:
@@ -136,13 +146,14 @@ def build_trainer(config: Config) -> Trainer:
         weight_decay=config.optimizer.weight_decay,
         undecayed=mixing_logits(network),
     )
+    seed_process(config.seed)
     return Trainer(
         plan=plan,
         device=device,
         source=source,
         spec=spec,
         network=network,
-        forward=torch.compile(network) if config.compile else network,
+        replicas=Replicas(network, device, config.distributed, compiled=config.compile),
         classifier=classifier,
         margin=margin,
         margin_schedule=build_margin_schedule(config.margin, plan),
@@ -223,15 +234,25 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def make_plan(config: Config, source: Source) -> Plan:
-    global_batch = config.batch_size * config.accumulate
+    accumulate = choose_accumulate(config)
+    global_batch = config.batch_size * world_size() * accumulate
     steps = config.steps or math.ceil((config.epochs or 0) * len(source) / global_batch)
     return Plan(
         num_images=len(source),
         num_classes=len(source.class_names),
         global_batch=global_batch,
+        accumulate=accumulate,
         total_steps=max(1, steps),
         base_lr=config.optimizer.lr * global_batch / (config.reference_batch or global_batch),
     )
+
+
+def choose_accumulate(config: Config) -> int:
+    """Passes a step: those asked for, or as many as bring the global batch nearest to `reference_batch`."""
+    if config.accumulate != "auto":
+        return config.accumulate
+    one_pass = config.batch_size * world_size()
+    return max(1, round((config.reference_batch or one_pass) / one_pass))
 
 
 def build_schedule(config: Config, plan: Plan) -> Callable[[int], float]:
@@ -304,10 +325,11 @@ def build_margin_schedule(config: MarginConfig, plan: Plan) -> Callable[[int], d
 
 def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:
     """Batches from `first_step` to the end; `accumulate` of them make one step."""
-    order = build_order(config, trainer, first_step * config.accumulate, trainer.plan.total_steps * config.accumulate)
+    accumulate = trainer.plan.accumulate
+    order = build_order(config, trainer, first_step * accumulate, trainer.plan.total_steps * accumulate)
     return Loader(
         trainer.source,
-        order,
+        Share(order, rank(), world_size()),
         trainer.spec,
         workers=default_workers() if config.loader.workers is None else config.loader.workers,
         max_unreadable=config.loader.max_unreadable,
@@ -316,16 +338,17 @@ def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:
 
 
 def build_order(config: Config, trainer: Trainer, first: int, last: int) -> BatchOrder | IdentityOrder:
-    """The images of batches `first` .. `last` - 1, as `config.sampler` has them."""
+    """The images of batches `first` .. `last` - 1 of all processes together, as `config.sampler` has them."""
+    batch_size = config.batch_size * world_size()
     if config.sampler.name == "shuffle":
         return BatchOrder(
-            num_images=trainer.plan.num_images, batch_size=config.batch_size, seed=config.seed, first=first, last=last
+            num_images=trainer.plan.num_images, batch_size=batch_size, seed=config.seed, first=first, last=last
         )
-    identities, rest = divmod(config.batch_size, config.sampler.images_per_identity)
+    identities, rest = divmod(batch_size, config.sampler.images_per_identity)
     if rest or not identities:
         raise UserError(
-            f"sampler.name=pk needs a batch_size that is a multiple of sampler.images_per_identity, got"
-            f" {config.batch_size} and {config.sampler.images_per_identity}"
+            f"sampler.name=pk needs a batch (of all processes) that is a multiple of sampler.images_per_identity, got"
+            f" {batch_size} and {config.sampler.images_per_identity}"
         )
     return IdentityOrder(
         labels=trainer.source.labels,
