@@ -1,8 +1,9 @@
 """SparsestMax (Shao et al., arXiv 1903.03793): from a mixture to a choice by a radius that grows.
 
 Between sparsemax, at radius 0, and the one-hot vector of the largest logit, from the circumscribed radius
-sqrt(1 - 1/K) on. The published code clips the logits' gradients at 1 and its running moments move by 0.003; **here they
-do as the rest of the network.**
+sqrt(1 - 1/K) on. **Deviations from the published code: it clips the logits' gradients at 1, its running moments move by
+0.003 a step, and its last version measures from the centre of the face that sparsemax falls on, which makes a share
+that reaches 0 move the others by a jump.**
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ def sparsemax(logits: Tensor) -> Tensor:
 
 
 def sparsest_max(logits: Tensor, radius: Tensor | float) -> Tensor:
-    """The point of the simplex nearest to sparsemax of `logits` (…, K) that is `radius` or more from the centre.
+    """The point of the simplex nearest to sparsemax of `logits` (…, K) that is `radius` or more from the centre, 1/K.
 
-    The centre is that of the face which sparsemax falls on. A point that would lie outside of the simplex is sought on
-    the smaller face that is nearest, at what is left of the radius. In a tie the first logit goes ahead.
+    A point that would lie outside of the simplex is sought on the smaller face that is nearest, at what is left of the
+    radius there. In a tie the first logit goes ahead.
     """
     point = sparsemax(logits)
-    centre, squared = _centre(point), torch.as_tensor(radius, dtype=logits.dtype, device=logits.device) ** 2
+    centre = torch.full_like(point, 1 / logits.shape[-1])
+    squared = torch.as_tensor(radius, dtype=logits.dtype, device=logits.device) ** 2
     for _ in range(logits.shape[-1] - 1):  # every round ends on the face it began on, or a smaller one
         face = _centre(point)
-        squared = (squared - (face - centre).square().sum(-1, keepdim=True)).clamp_min(0)
-        point, centre = sparsemax(_pushed(point, face, squared.sqrt())), face
+        left = (squared - (face - centre).square().sum(-1, keepdim=True)).clamp_min(0).sqrt()
+        point = sparsemax(_pushed(point, face, left))
     return point
 
 
