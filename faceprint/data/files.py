@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprint.data.images import Image, read_image
+from faceprint.data.images import Image, read_encoded, read_image
 from faceprint.errors import UserError
 
 
@@ -28,21 +28,11 @@ class FileSource:
     def __getitem__(self, index: int) -> tuple[Image, int]:
         return read_image(self.root / self.paths[index]), int(self.labels[index])
 
+    def encoded(self, index: int) -> bytes:
+        return read_encoded(self.root / self.paths[index])
+
     def name(self, index: int) -> str:
         return str(self.root / self.paths[index])
-
-    def keep_identities(self, keep: Callable[[str, int], bool]) -> FileSource:
-        """Only the identities for which `keep(name, number of images)` holds, relabelled without gaps."""
-        counts = np.bincount(self.labels, minlength=len(self.class_names))
-        kept = np.array([keep(name, int(n)) for name, n in zip(self.class_names, counts, strict=True)], dtype=bool)
-        chosen: list[int] = np.flatnonzero(kept[self.labels]).tolist()
-        new_label = np.cumsum(kept) - 1
-        return FileSource(
-            root=self.root,
-            paths=[self.paths[index] for index in chosen],
-            labels=new_label[self.labels[chosen]],
-            class_names=[name for name, wanted in zip(self.class_names, kept, strict=True) if wanted],
-        )
 
 
 def make_file_source(root: Path, paths: Sequence[str], identities: Sequence[str]) -> FileSource:

@@ -25,11 +25,15 @@ class ImageError(UserError):
 
 def read_image(path: str | os.PathLike[str]) -> Image:
     """Read one image file as uint8 (H, W, 3) RGB. Raises `ImageError`."""
+    return decode_image(read_encoded(path), name=str(path))
+
+
+def read_encoded(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of one image file, not decoded. Raises `ImageError`."""
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return decode_image(data, name=str(path))
 
 
 def images_below(folder: Path) -> list[str]:

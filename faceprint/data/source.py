@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -30,6 +31,51 @@ class Source(Protocol):
         """The image, uint8 (H, W, 3) RGB, and its label. Raises `ImageError` where it cannot be read."""
         ...
 
+    def encoded(self, index: int) -> bytes:
+        """Image `index` as it is stored, JPEG, PNG or whatever it came in: what conversions copy without decoding.
+
+        A source that stores nothing encodes as PNG. Raises `ImageError` where it cannot be read.
+        """
+        ...
+
     def name(self, index: int) -> str:
         """What to call image `index` in messages: a path, or an identity and a number."""
         ...
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Images `indices` (N,) of another source, in that order; labels run without gaps over the `class_names` left."""
+
+    source: Source
+    indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    class_names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Image, int]:
+        return self.source[int(self.indices[index])][0], int(self.labels[index])
+
+    def encoded(self, index: int) -> bytes:
+        return self.source.encoded(int(self.indices[index]))
+
+    def name(self, index: int) -> str:
+        return self.source.name(int(self.indices[index]))
+
+
+def keep_images(source: Source, indices: NDArray[np.int64]) -> Subset:
+    """The images `indices` (N,) of `source`; identities of whom none is left go, the others keep their order."""
+    labels = source.labels[indices]
+    present = np.zeros(len(source.class_names), bool)
+    present[labels] = True
+    names: list[str] = [source.class_names[int(label)] for label in np.flatnonzero(present)]
+    return Subset(source, indices, (np.cumsum(present) - 1)[labels], names)
+
+
+def keep_identities(source: Source, keep: Callable[[str, int], bool]) -> Subset:
+    """The identities of `source` for which `keep(name, number of images)` holds, relabelled without gaps."""
+    counts = np.bincount(source.labels, minlength=len(source.class_names))
+    kept = [keep(name, int(count)) for name, count in zip(source.class_names, counts, strict=True)]
+    return keep_images(source, np.flatnonzero(np.array(kept, bool)[source.labels]))

@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any, overload
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,6 +94,10 @@ class SyntheticFaces:
         who = Identity.of(self.seed, number)
         how = Conditions.of(self.seed, number, image, self.difficulty)
         return photograph(who, how, self.size), label
+
+    def encoded(self, index: int) -> bytes:
+        """Image `index` as a PNG file."""
+        return cv2.imencode(".png", self[index][0][..., ::-1])[1].tobytes()
 
     def name(self, index: int) -> str:
         """Such as "synthetic-000123/4": the identity's name and the number of its image, from 0."""

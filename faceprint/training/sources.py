@@ -10,7 +10,7 @@ from faceprint.data.files import FileSource
 from faceprint.data.folder import image_folder
 from faceprint.data.lists import image_list
 from faceprint.data.pair_lists import read_pair_list
-from faceprint.data.source import Source
+from faceprint.data.source import Source, keep_identities
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
 
@@ -37,9 +37,9 @@ def _files(data: FolderData | ListData) -> FileSource:
     return image_folder(data.path) if isinstance(data, FolderData) else image_list(data.path, data.root)
 
 
-def _choose(source: FileSource, data: FolderData | ListData) -> FileSource:
+def _choose(source: Source, data: FolderData | ListData) -> Source:
     excluded = excluded_identities(data.exclude) if data.exclude else set[str]()
-    chosen = source.keep_identities(lambda name, count: count >= data.min_images and name not in excluded)
+    chosen = keep_identities(source, lambda name, count: count >= data.min_images and name not in excluded)
     if len(chosen) == 0:
         raise UserError(
             f"{data.path}: none of the {len(source.class_names)} identities is left after"

@@ -10,6 +10,7 @@ import pytest
 
 from faceprint.data.folder import image_folder
 from faceprint.data.lists import image_list
+from faceprint.data.source import keep_identities
 from faceprint.errors import UserError
 
 
@@ -37,7 +38,7 @@ def test_folder_labels_are_sorted_names_without_gaps(folder: Path) -> None:
 
 
 def test_identities_can_be_left_out(folder: Path) -> None:
-    source = image_folder(folder).keep_identities(lambda name, count: count >= 2 and name != "ann")
+    source = keep_identities(image_folder(folder), lambda name, count: count >= 2 and name != "ann")
     assert list(source.class_names) == ["bob"]
     assert source.labels.tolist() == [0, 0]
     assert source.name(0).endswith("bob/0.png")
