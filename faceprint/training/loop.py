@@ -15,6 +15,7 @@ from faceprint.classifier import BatchStatistics
 from faceprint.data.loader import Batch
 from faceprint.distributed import world_size
 from faceprint.errors import UserError
+from faceprint.models.switch_norm import sharpen
 from faceprint.training.guard import Guard, floor_scale, gradient_norm, largest_logit
 from faceprint.training.measure import Stopwatch
 from faceprint.training.optim import clip_gradients, scale_gradient, set_learning_rate, set_options
@@ -71,6 +72,7 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
         for optimizer in trainer.optimizers():
             set_learning_rate(optimizer, lr)
         set_options(trainer.margin, trainer.margin_schedule(run.step))
+        sharpen(trainer.sparsest, run.step / max(1, total - 1))
         for part in range(accumulate):
             batch = _next(batches, watch)
             images = prepare(batch, trainer, _generator(config.seed, run.step * accumulate + part))
