@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from faceprint.classifier import CentreOptimizer, PartialFC, TripletLoss, estimate
 from faceprint.config import Config, MarginConfig
@@ -71,6 +72,8 @@ class Trainer:
     spec: InputSpec
     network: FaceNetwork
     replicas: Replicas
+    average: AveragedModel | None
+    """The moving average of the network's weights and buffers, where one is kept."""
     classifier: PartialFC | TripletLoss
     margin: Plain | TripletLoss
     """The classifier's margin, or the triplet loss itself; `margin_schedule` gives its options before each step."""
@@ -90,6 +93,11 @@ class Trainer:
     """SN layers whose mixture becomes a choice as training goes on."""
     origin: str | None
     """Where the first weights came from, in words; None for random ones, and for a resumed run."""
+
+    @property
+    def best_weights(self) -> FaceNetwork:
+        """The network that is evaluated and kept: the moving average where there is one."""
+        return self.network if self.average is None else self.average.module
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return [self.optimizer] if self.head_optimizer is None else [self.optimizer, self.head_optimizer]
@@ -145,12 +153,13 @@ def build_trainer(config: Config) -> Trainer:
     sparsest = sparsest_layers(network)
     optimizer = make_optimizer(
         config.optimizer.name,
-        network.parameters(),
+        network,
         lr=plan.base_lr,
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
         undecayed=mixing_logits(network),
         undecayed_lr_factor=SPARSEST_LR_FACTOR if sparsest else 1.0,
+        lr_factors=config.optimizer.lr_factors,
     )
     seed_process(config.seed)
     return Trainer(
@@ -160,6 +169,7 @@ def build_trainer(config: Config) -> Trainer:
         spec=spec,
         network=network,
         replicas=Replicas(network, device, config.distributed, compiled=config.compile),
+        average=make_average(network, config.ema),
         classifier=classifier,
         margin=margin,
         margin_schedule=build_margin_schedule(config.margin, plan),
@@ -174,6 +184,13 @@ def build_trainer(config: Config) -> Trainer:
         sparsest=sparsest,
         origin=origin,
     )
+
+
+def make_average(network: FaceNetwork, share: float) -> AveragedModel | None:
+    """The exponential moving average of `network`, which keeps this `share` in each step; None for 0."""
+    if not share:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(share), use_buffers=True)
 
 
 def build_classifier(
