@@ -56,6 +56,9 @@ FREE_ON_RESUME = frozenset(
         "distributed",
         "skip_nonfinite",
         "resume_changes",
+        # `restore` compares the global batch instead.
+        "batch_size",
+        "accumulate",
         "log",
     }
 )
@@ -248,6 +251,7 @@ class Run:
         }
         counters = {name: getattr(self, name) for name in COUNTERS}
         counters["means"] = self.means.state_dict()
+        counters["global_batch"] = self.trainer.plan.global_batch
         pieces = state_pieces(self.trainer, counters, copied=self.config.checkpoint.background)
         self._writer.start(self.step, pieces, described)
         if not self.config.checkpoint.background:
@@ -275,6 +279,12 @@ class Run:
     def load_checkpoint(self, path: Path) -> None:
         """Go back to the state in `path`. Raises `UserError` where it is another network's or other data's."""
         counters = restore(self.trainer, path, self.config.seed)
+        was, now = counters["global_batch"], self.trainer.plan.global_batch
+        if was != now and "batch_size" not in self.config.resume_changes:
+            raise UserError(
+                f"{path}: its steps are of {was} images, these of {now} (batch_size x processes x accumulate); change"
+                " one of them, or allow another curve by resume_changes=[batch_size]"
+            )
         for name in COUNTERS:
             setattr(self, name, counters[name])
         self.means.load_state_dict(counters["means"])

@@ -108,7 +108,7 @@ def test_the_losses_are_those_of_one_process(tmp_path: Path) -> None:
             small = len(losses(alone)) == 50
             assert losses(found) == pytest.approx(losses(alone), rel=1e-2 if small else 1e-3), processes
             assert found[0]["gradient_norm"] == pytest.approx(alone[0]["gradient_norm"], rel=1e-3), processes
-            assert found[-1]["accuracy"] == pytest.approx(alone[-1]["accuracy"], abs=0.05)
+            assert found[-1]["auc"] == pytest.approx(alone[-1]["auc"], abs=0.1)  # each embedded a share of the images
 
 
 def test_other_numbers_of_processes_continue_a_run(tmp_path: Path) -> None:
