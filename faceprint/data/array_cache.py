@@ -78,7 +78,7 @@ def _write(out: IO[bytes], stamp: Sequence[Sequence[int]], arrays: Arrays) -> No
     out.write(_MAGIC + json.dumps({"origins": stamp, "arrays": rows}).encode() + b"\n")
     for array in arrays.values():
         out.write(b"\0" * (-out.tell() % _ALIGNMENT))
-        out.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+        np.ascontiguousarray(array).tofile(out)
 
 
 def _checksum(pieces: Iterable[Any]) -> int:

@@ -66,7 +66,7 @@ class Property:
 def read_property(folder: str | os.PathLike[str]) -> Property | None:
     """The `property` in a folder, `num_classes,height,width`; None without one. Raises `UserError` for another text."""
     file = Path(folder) / "property"
-    if not file.exists():
+    if not file.is_file():
         return None
     text = _read_text(file)
     numbers = re.fullmatch(r"\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*", text)
@@ -83,7 +83,7 @@ def write_property(folder: str | os.PathLike[str], value: Property) -> None:
 def read_class_names(path: Path) -> list[str] | None:
     """The lines of `class_file(path)`, without which None. Raises `UserError`."""
     file = class_file(path)
-    return _read_text(file).removesuffix("\n").split("\n") if file.exists() else None
+    return _read_text(file).removesuffix("\n").split("\n") if file.is_file() else None
 
 
 def format_class_names(class_names: Sequence[str]) -> bytes:

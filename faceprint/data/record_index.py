@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from faceprint.data.array_cache import Arrays, cached_arrays
 from faceprint.errors import UserError
 
-_CHUNK = 1 << 24
+_CHUNK = 1 << 20  # parsed within the processor's caches
 _MAX_DIGITS = 18  # of a number that surely fits int64
 
 
@@ -25,13 +25,18 @@ class RecordIndex:
     keys: NDArray[Any]
     offsets: NDArray[np.uint64]
 
+    def begin(self, key: int) -> int:
+        """Row of the first key that is at least `key`; behind the last where there is none."""
+        if key > int(self.keys[-1]):
+            return len(self.keys)
+        return int(self.keys.searchsorted(self.keys.dtype.type(max(key, 0))))  # another type would convert all keys
+
     def row(self, key: int) -> int:
-        """Number of `key` among the keys. Raises `KeyError`."""
-        if 0 <= key <= int(self.keys[-1]):
-            row = int(self.keys.searchsorted(self.keys.dtype.type(key)))  # of another type, all keys would be converted
-            if int(self.keys[row]) == key:
-                return row
-        raise KeyError(key)
+        """Row of `key`. Raises `KeyError`."""
+        row = self.begin(key)
+        if row == len(self.keys) or int(self.keys[row]) != key:
+            raise KeyError(key)
+        return row
 
 
 def open_index(path: Path, scan: Callable[[], tuple[NDArray[np.int64], NDArray[np.int64]]]) -> RecordIndex:
@@ -43,8 +48,10 @@ def open_index(path: Path, scan: Callable[[], tuple[NDArray[np.int64], NDArray[n
     text = path.with_suffix(".idx")
 
     def build() -> Arrays:
-        keys, offsets = read_index_text(text) if text.exists() else scan()
-        return _check_and_sort(text if text.exists() else path, path.stat().st_size, keys, offsets)
+        given = text.is_file()
+        return _check_and_sort(
+            text if given else path, path.stat().st_size, *(read_index_text(text) if given else scan())
+        )
 
     arrays = cached_arrays(path.with_name(path.name + ".index"), [path, text], build)
     return RecordIndex(arrays["keys"], arrays["offsets"])

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from faceprint.data.array_cache import Arrays, cached_arrays
 from faceprint.data.images import Image, ImageError, decode_image
 from faceprint.data.record_files import class_file, read_class_names, read_lst
-from faceprint.data.recordio import MAGIC, PART, Record, RecordReader
+from faceprint.data.recordio import MAGIC, MAX_PAYLOAD, PART, Record, RecordReader
 from faceprint.errors import UserError
 
 MAX_LABELS = 1 << 24
 """Labels are float32 in the file: from here on neighbours are one number."""
 
+_MAX_KEY = 1 << 40
 _ROWS_AT_ONCE = 1 << 16
 
 
@@ -83,7 +84,7 @@ class RecordSource:
 
         def build() -> Arrays:
             values = _labels_by_identity(reader, self._first, self._end)
-            if values is None and lst.exists():
+            if values is None and lst.is_file():
                 values = _labels_by_list(lst, keys)
             if values is None:
                 values = first_labels(reader, np.arange(self._first, self._end))
@@ -104,16 +105,14 @@ def is_record_set(path: Path) -> bool:
 
 def _image_rows(reader: RecordReader) -> tuple[int, int]:
     """First row and end of the images among the keys: all of them, or those before the identity records."""
-    header = _boundary(reader)
-    if header is None:
+    boundary = _boundary(reader)
+    if boundary is None:
         return 0, len(reader)
-    keys = reader.index.keys
-    if header < MAX_LABELS:
-        return int(np.searchsorted(keys, 1)), int(np.searchsorted(keys, header))
-    # Float32 has rounded the boundary, by at most 4 up to 2^26 keys: the first empty record is the true one.
-    rows = np.arange(np.searchsorted(keys, header - 4), len(keys))[:16]
-    empty = (int(row) for row in rows if _is_range(reader.at(int(row))))
-    return 1, next(empty, len(keys))
+    begin = reader.index.begin
+    # Float32 rounds large boundaries: then the first empty record thereabouts is the true one.
+    slack = int(np.spacing(np.float32(boundary))) if boundary >= MAX_LABELS else 0
+    near = range(begin(boundary - slack), begin(boundary + slack))
+    return begin(1), next((row for row in near if _is_range(reader.at(row))), begin(boundary))
 
 
 def _boundary(reader: RecordReader) -> int | None:
@@ -122,7 +121,7 @@ def _boundary(reader: RecordReader) -> int | None:
         return None
     record = reader.at(0)
     begin, end = record.labels if _is_range(record) else (0.0, 0.0)
-    return int(begin) if begin >= 1 and begin.is_integer() and end.is_integer() else None
+    return int(begin) if 1 <= begin <= _MAX_KEY and begin.is_integer() and end.is_integer() else None
 
 
 def _is_range(record: Record) -> bool:
@@ -147,15 +146,18 @@ def _labels_by_identity(reader: RecordReader, first: int, end: int) -> NDArray[n
     """Labels of the images from the ranges of the identity records; None where these do not cover them exactly."""
     keys = reader.index.keys
     rows = np.arange(end, len(keys))
-    if not len(rows) or end >= MAX_LABELS or int(keys[end - 1]) - int(keys[first]) != end - 1 - first:
+    begin, behind = int(keys[first]), int(keys[end - 1]) + 1
+    if not len(rows) or behind > MAX_LABELS or behind - begin != end - first:
         return None
-    ranges = np.concatenate([reader.parts(some)["labels"] for some in _batches(rows)]).astype(np.int64)
-    ranges = ranges[ranges[:, 1] > ranges[:, 0]]
+    identities = np.concatenate([reader.parts(some) for some in _batches(rows)])
+    ranges = identities["labels"][identities["labels"][:, 0] < identities["labels"][:, 1]].astype(np.float64)
     ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
-    edges = np.append(ranges[:, 0], int(keys[end - 1]) + 1)
-    if edges[0] != keys[first] or (ranges[:, 1] != edges[1:]).any():
+    edges = np.append(ranges[:, 0], behind)
+    covers = edges[0] == begin and bool((ranges[:, 1] == edges[1:]).all() and (edges == np.floor(edges)).all())
+    if not covers or not _is_plain(identities).all() or (identities["flag"] != 2).any():
         return None
-    return np.repeat(first_labels(reader, edges[:-1] - int(keys[first]) + first), np.diff(edges))
+    starts = edges.astype(np.int64) - begin
+    return np.repeat(first_labels(reader, starts[:-1] + first), np.diff(starts))
 
 
 def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -174,11 +176,15 @@ def first_labels(reader: RecordReader, rows: NDArray[np.int64]) -> NDArray[np.fl
 def _first_labels(reader: RecordReader, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     parts = reader.parts(rows)
     labels = np.where(parts["flag"] > 0, parts["labels"][:, 0], parts["label"]).astype(np.float64)
-    plain = (parts["magic"] == int.from_bytes(MAGIC, "little")) & (parts["length"] < 1 << 29)
-    plain &= parts["length"] >= PART.itemsize - 8
-    for odd in np.flatnonzero(~plain):  # split, very short or damaged
+    for odd in np.flatnonzero(~_is_plain(parts)):
         labels[odd] = reader.at(int(rows[odd])).labels[0]
     return labels
+
+
+def _is_plain(parts: NDArray[np.void]) -> NDArray[np.bool_]:
+    """False for records that are split, very short or damaged: these are to be read whole, or refused, one by one."""
+    magic = int.from_bytes(MAGIC, "little")
+    return (parts["magic"] == magic) & (parts["length"] >= PART.itemsize - 8) & (parts["length"] <= MAX_PAYLOAD)
 
 
 def _number(path: Path, keys: NDArray[Any], labels: NDArray[np.float64]) -> Arrays:

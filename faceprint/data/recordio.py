@@ -71,6 +71,8 @@ class RecordReader(Mapping[int, Record]):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f"{self.path}: no such file; give a .rec file")
         try:
             self._file = self.path.open("rb", buffering=0)
             self._size = os.fstat(self._file.fileno()).st_size
