@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Arrays = Mapping[str, NDArray[Any]]
 
 MIN_LENGTH = 10_000
-"""Shorter arrays are made again faster than a reader of the folder understands what the file is."""
+"""Shorter arrays are quickly made again and leave no file."""
 
 _MAGIC = b"faceprint arrays 1\n"
 _ALIGNMENT = 64
@@ -75,7 +75,8 @@ def _save(place: Path, stamp: Sequence[Sequence[int]], arrays: Arrays) -> bool:
 
 def _write(out: IO[bytes], stamp: Sequence[Sequence[int]], arrays: Arrays) -> None:
     rows = [(name, array.dtype.str, len(array), _checksum([array])) for name, array in arrays.items()]
-    out.write(_MAGIC + json.dumps({"origins": stamp, "arrays": rows}).encode() + b"\n")
+    header = json.dumps({"origins": stamp, "arrays": rows}).encode()
+    out.write(b"%s%d %s\n" % (_MAGIC, zlib.crc32(header), header))
     for array in arrays.values():
         out.write(b"\0" * (-out.tell() % _ALIGNMENT))
         np.ascontiguousarray(array).tofile(out)
@@ -103,7 +104,10 @@ def _load(place: Path, stamp: Sequence[Sequence[int]]) -> dict[str, NDArray[Any]
 def _read_header(file: IO[bytes]) -> dict[str, Any]:
     if file.read(len(_MAGIC)) != _MAGIC:
         raise ValueError("not a file of arrays")
-    return json.loads(file.readline(_CHUNK))
+    checksum, _, header = file.readline(_CHUNK).rstrip(b"\n").partition(b" ")
+    if checksum != b"%d" % zlib.crc32(header):
+        raise ValueError("damaged")
+    return json.loads(header)
 
 
 def _map(place: Path, file: IO[bytes], dtype: str, length: int, checksum: int) -> NDArray[Any]:

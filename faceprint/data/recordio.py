@@ -116,7 +116,7 @@ class RecordReader(Mapping[int, Record]):
     def _scan(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         ids, offsets, at = array("Q"), array("q"), 0
         while at < self._size:
-            payload, end = self._read(at, f"record {len(ids)} in order")
+            payload, end = self._read(at, f"record number {len(ids)}")
             ids.append(_HEADER.unpack_from(payload)[2] if len(payload) >= _HEADER.size else 0)
             offsets.append(at)
             at = end
@@ -135,30 +135,36 @@ class RecordReader(Mapping[int, Record]):
             raise self._damaged(begin, what, f"is a later part (flag {flag}) of a record, not its first")
         joined = bytearray(payload)
         while flag != _LAST:
-            part = at
             flag, payload, at = self._part(at, what, window)
-            if flag not in (_MIDDLE, _LAST):
-                raise self._damaged(part, what, f"a record of several parts breaks off there (flag {flag})")
             joined += MAGIC + payload
             if len(joined) > MAX_PAYLOAD:
                 raise self._damaged(begin, what, f"is longer than {MAX_PAYLOAD} bytes")
         return bytes(joined), at
 
     def _part(self, at: int, what: str, window: _Window) -> tuple[int, bytes, int]:
-        """Flag and content of the part at byte `at`, and the byte behind it."""
-        head = window.take(at, 8)
-        if len(head) < 8:
-            raise self._damaged(at, what, "the file ends there: it is truncated")
-        if head[:4] != MAGIC:
-            raise self._damaged(at, what, f"begins with {head[:4].hex()} instead of {MAGIC.hex()}")
-        flag, length = divmod(int.from_bytes(head[4:], "little"), 1 << 29)
+        """Flag and content of the part at byte `at`, and the byte behind it, where a part that may follow begins."""
+        flag, length = self._head(at, what, window.take(at, 8))
         end = at + 8 + length + -length % 4
         if end > self._size:
             raise self._damaged(at, what, f"claims {length} bytes, the file ends after {self._size - at - 8}")
-        content = window.take(at + 8, end - at - 4)
-        if any(content[length : end - at - 8]) or content[end - at - 8 :] not in (MAGIC, b""):
-            raise self._damaged(at, what, f"claims {length} bytes, behind which neither a record nor the end follows")
+        content = window.take(at + 8, end - at)  # with the head of the next part
+        if any(content[length : end - at - 8]):
+            raise self._damaged(at, what, f"claims {length} bytes, which are not followed by zeros up to the next word")
+        complete = flag in (_WHOLE, _LAST)
+        if end < self._size or not complete:
+            following, _ = self._head(end, f"what follows {what}", content[end - at - 8 :])
+            if (following in (_WHOLE, _FIRST)) != complete:
+                raise self._damaged(at, what, f"a part flagged {flag} is followed by one flagged {following}")
         return flag, content[:length], end
+
+    def _head(self, at: int, what: str, head: bytes) -> tuple[int, int]:
+        """Flag and length of the part that begins with `head`."""
+        if len(head) < 8:
+            raise self._damaged(at, what, "the file ends there: it is truncated")
+        flag, length = divmod(int.from_bytes(head[4:], "little"), 1 << 29)
+        if head[:4] != MAGIC or flag > _LAST:
+            raise self._damaged(at, what, f"begins with {head.hex(' ', 4)}; a record begins with {MAGIC.hex()}")
+        return flag, length
 
     def _damaged(self, at: int, what: str, problem: str) -> RecordError:
         return RecordError(f"{self.path}: {what} at byte {at}: {problem}")
