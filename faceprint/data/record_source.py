@@ -11,6 +11,7 @@ import os
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -50,22 +51,26 @@ class RecordSource:
         if self._first == self._end:
             raise UserError(f"{self.path}: has no images")
         arrays = self._labels()
-        self.labels: NDArray[np.int64] = arrays["labels"]
+        self._numbers: NDArray[np.uint32] = arrays["labels"]
         self._values: NDArray[np.int64] = arrays["values"]
         self.class_names: Sequence[str] = _class_names(self.path, self._values)
 
     def __reduce__(self) -> tuple[type[RecordSource], tuple[Path]]:
         return RecordSource, (self.path,)
 
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        return self._numbers.astype(np.int64)  # workers, who do not ask for it, do with the file's half as long numbers
+
     def __len__(self) -> int:
         return self._end - self._first
 
     def __getitem__(self, index: int) -> tuple[Image, int]:
-        return decode_image(self.encoded(index), name=self.name(index)), int(self.labels[index])
+        return decode_image(self.encoded(index), name=self.name(index)), int(self._numbers[index])
 
     def encoded(self, index: int) -> bytes:
         record = self.reader.at(self._row(index))
-        expected = self._values[self.labels[index]]
+        expected = self._values[self._numbers[index]]
         if record.labels[0] != expected:
             raise ImageError(f"{self.name(index)}: has the label {record.labels[0]:g}, the index says {expected}")
         return record.data
@@ -198,7 +203,7 @@ def _number(path: Path, keys: NDArray[Any], labels: NDArray[np.float64]) -> Arra
             f" {MAX_LABELS} (2^24), which is as far as float32 counts ({len(wrong)} such records)"
         )
     values, numbers = np.unique(labels.astype(np.int64), return_inverse=True)
-    return {"labels": numbers.astype(np.int64), "values": values}
+    return {"labels": numbers.astype(np.uint32), "values": values}
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     content[at] ^= 1
     path.write_bytes(content)
     for read in (lambda: RecordSource(path), lambda: source[1]):
-        with pytest.raises(RecordError, match=f"a.rec: record 2 at byte {at}"):
+        with pytest.raises(RecordError, match=f"a.rec: record 2 at byte {at}: "):
             read()
 
 
