@@ -58,9 +58,13 @@ class RecordSource:
     def __reduce__(self) -> tuple[type[RecordSource], tuple[Path]]:
         return RecordSource, (self.path,)
 
-    @cached_property
+    @property
     def labels(self) -> NDArray[np.int64]:
-        return self._numbers.astype(np.int64)  # workers, who do not ask for it, do with the file's half as long numbers
+        return self._long_labels
+
+    @cached_property
+    def _long_labels(self) -> NDArray[np.int64]:
+        return self._numbers.astype(np.int64)  # not in workers: the numbers in the file are half as long, and shared
 
     def __len__(self) -> int:
         return self._end - self._first
