@@ -33,7 +33,7 @@ def cached_arrays(file: Path, origins: Sequence[Path], build: Callable[[], Array
     arrays stay in memory. Arrays from a file are read-only memory maps.
     """
     stamp = [_stamp(path) for path in origins]
-    places = (file, _in_user_cache(file))
+    places = _places(file)
     found = next((arrays for arrays in (_load(place, stamp) for place in places) if arrays is not None), None)
     if found is not None:
         return found
@@ -52,10 +52,10 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _in_user_cache(file: Path) -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+def _places(file: Path) -> list[Path]:
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     digest = hashlib.sha256(os.fsencode(os.path.realpath(file))).hexdigest()[:32]
-    return root / "faceprint" / "arrays" / digest
+    return [file, Path(root, "faceprint", "arrays", digest)] if os.path.isabs(root) else [file]  # else there is no home
 
 
 def _save(place: Path, stamp: Sequence[Sequence[int]], arrays: Arrays) -> bool:

@@ -53,7 +53,10 @@ def open_index(path: Path, scan: Callable[[], tuple[NDArray[np.int64], NDArray[n
             text if given else path, path.stat().st_size, *(read_index_text(text) if given else scan())
         )
 
-    arrays = cached_arrays(path.with_name(path.name + ".index"), [path, text], build)
+    cache = path.with_name(path.name + ".index")
+    arrays = cached_arrays(cache, [path, text], build)
+    if set(arrays) != {"keys", "offsets"} or len(arrays["keys"]) != len(arrays["offsets"]):
+        raise UserError(f"{cache}: is not the index of {path.name}; delete it")
     return RecordIndex(arrays["keys"], arrays["offsets"])
 
 

@@ -50,6 +50,7 @@ class RecordSource:
         self._first, self._end = _image_rows(self.reader)
         if self._first == self._end:
             raise UserError(f"{self.path}: has no images")
+        self._cache = self.path.with_name(self.path.name + ".labels")
         arrays = self._labels()
         self._numbers: NDArray[np.uint32] = arrays["labels"]
         self._values: NDArray[np.int64] = arrays["values"]
@@ -64,6 +65,8 @@ class RecordSource:
 
     @cached_property
     def _long_labels(self) -> NDArray[np.int64]:
+        if int(self._numbers.max()) >= len(self._values):
+            raise UserError(f"{self._cache}: does not hold the labels of {self.path.name}; delete it")
         return self._numbers.astype(np.int64)  # not in workers: the numbers in the file are half as long, and shared
 
     def __len__(self) -> int:
@@ -99,8 +102,10 @@ class RecordSource:
                 values = first_labels(reader, np.arange(self._first, self._end))
             return _number(self.path, keys, values)
 
-        origins = [self.path, self.path.with_suffix(".idx"), lst]
-        return cached_arrays(self.path.with_name(self.path.name + ".labels"), origins, build)
+        arrays = cached_arrays(self._cache, [self.path, self.path.with_suffix(".idx"), lst], build)
+        if set(arrays) != {"labels", "values"} or len(arrays["labels"]) != len(self) or not len(arrays["values"]):
+            raise UserError(f"{self._cache}: does not hold the labels of {self.path.name}; delete it")
+        return arrays
 
 
 def record_file(path: Path) -> Path:

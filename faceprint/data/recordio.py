@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
+import weakref
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,8 +76,9 @@ class RecordReader(Mapping[int, Record]):
         if not self.path.is_file():
             raise UserError(f"{self.path}: no such file; give a .rec file")
         try:
-            self._file = self.path.open("rb", buffering=0)
-            self._size = os.fstat(self._file.fileno()).st_size
+            self._descriptor = os.open(self.path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._descriptor)
+            self._size = os.fstat(self._descriptor).st_size
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror or error})") from error
         if not self._size:
@@ -109,7 +111,7 @@ class RecordReader(Mapping[int, Record]):
 
     def parts(self, rows: NDArray[np.int64]) -> NDArray[np.void]:
         """The first bytes of those records as `PART` (N,), zeros behind the end of the file; nothing is checked."""
-        pieces = (os.pread(self._file.fileno(), PART.itemsize, int(at)) for at in self.index.offsets[rows])
+        pieces = (os.pread(self._descriptor, PART.itemsize, int(at)) for at in self.index.offsets[rows])
         return np.frombuffer(b"".join(piece.ljust(PART.itemsize, b"\0") for piece in pieces), PART)
 
     def _record(self, offset: int) -> Record:
@@ -135,7 +137,7 @@ class RecordReader(Mapping[int, Record]):
 
     def _read(self, at: int) -> tuple[bytes, int]:
         """The payload of the record at byte `at`, its parts joined, and the byte behind it."""
-        begin, window = at, _Window(self._file.fileno(), self._size)
+        begin, window = at, _Window(self._descriptor, self._size)
         flag, payload, at = window.part(at)
         if flag == _WHOLE:
             return payload, at
@@ -182,6 +184,8 @@ class _Window:
 
     def _take(self, at: int, count: int) -> bytes:
         """`count` bytes from byte `at`, fewer at the end of the file."""
+        if at >= self._size:
+            return b""
         begin, end = at - self._start, at - self._start + count
         if begin < 0 or end > len(self._piece):
             self._start, self._piece = at, os.pread(self._descriptor, max(count, _READ_AHEAD), at)

@@ -49,7 +49,10 @@ class RecordSetWriter:
         self._shape: tuple[int, ...] = ()
         self._writer = RecordWriter(self._path)
         self._partial = self._path.with_name(f".{uuid4().hex}.partial")
-        self._list = self._partial.open("w", encoding="utf-8", errors="surrogateescape")
+        try:
+            self._list = self._partial.open("w", encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def write(self, data: bytes, label: int, name: str) -> None:
         """Add one encoded image of identity `label`, byte for byte; `name` goes into a `.lst`."""
@@ -57,19 +60,28 @@ class RecordSetWriter:
             raise UserError(f"{name}: label {label}; the set has the identities 0 to {self._num_classes - 1}")
         self._labels.append(label)
         self._writer.write(data, label, len(self._labels))
-        self._list.write(format_lst(ListEntry(len(self._labels), (label,), name)))
+        try:
+            self._list.write(format_lst(ListEntry(len(self._labels), (label,), name)))
+        except OSError as error:
+            raise self._unwritable(error) from error
         self._shape = self._shape or _shape(data)
 
     def finish(self) -> None:
-        """Complete the set and give it its name. Raises `UserError`."""
-        self._list.close()
-        if not self._labels:
+        """Complete the set and give it its name. Raises `UserError`, leaving no set."""
+        try:
+            self._finish()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        finally:
             self.discard()
+
+    def _finish(self) -> None:
+        if not self._labels:
             raise UserError(f"{self._path}: no images were written")
+        self._list.close()
         ranges = _grouped(np.frombuffer(self._labels, np.int32), self._num_classes)
         if ranges is not None:
             self._write_identities(ranges)
-            self._partial.unlink()
         else:
             os.replace(self._partial, self._path.with_suffix(".lst"))
         if self._shape:
@@ -82,6 +94,9 @@ class RecordSetWriter:
         self._list.close()
         self._partial.unlink(missing_ok=True)
         self._writer.discard()
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(f"{self._path}: cannot be written ({error.strerror or error})")
 
     def _write_identities(self, ranges: NDArray[np.int64]) -> None:
         first = len(self._labels) + 1

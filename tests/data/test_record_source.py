@@ -154,6 +154,26 @@ def test_labels_of_several_batches_and_from_the_cache(
     assert RecordSource(path).labels.tolist() == labels.tolist()
 
 
+@pytest.mark.parametrize("kind", ["index", "labels"])
+def test_a_cache_made_to_harm_is_refused(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its checksums are right, what it says is not."""
+    monkeypatch.setattr(array_cache, "MIN_LENGTH", 0)
+    path = tmp_path / "a.rec"
+    write_set(path, MIXED, ["x", "y", "z"])
+    origins = [path, path.with_suffix(".idx"), path.with_suffix(".lst")][: 2 if kind == "index" else 3]
+    numbers = np.arange(6, dtype=np.uint32)
+    far = np.full(6, (1 << 64) - 4, np.uint64)
+    for arrays in (
+        [{}, {"keys": numbers}, {"keys": numbers, "offsets": far[1:]}, {"keys": numbers, "offsets": far}]
+        if kind == "index"
+        else [{"labels": numbers}, {"labels": numbers[1:], "values": far}, {"labels": numbers + 9, "values": far}]
+    ):
+        path.with_name(f"a.rec.{kind}").unlink()
+        array_cache.cached_arrays(path.with_name(f"a.rec.{kind}"), origins, lambda made=arrays: made or {"a": numbers})
+        with pytest.raises(UserError, match=r"a\.rec"):
+            assert len(RecordSource(path).labels) == 6
+
+
 def test_identity_records_that_lie_are_not_believed(tmp_path: Path) -> None:
     for number, ranges in enumerate([[(1, 3), (4, 5)], [(1, 4), (3, 5)], [(1, 3)], [(1, 2.5), (2.5, 5)], [(0, 5)]]):
         path = tmp_path / f"{number}.rec"
