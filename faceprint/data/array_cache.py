@@ -22,7 +22,7 @@ MIN_LENGTH = 10_000
 _MAGIC = b"faceprint arrays 1\n"
 _ALIGNMENT = 64
 _CHUNK = 1 << 20
-_TYPES = ("<u4", "<u8", "<i8")
+_TYPES = ("|u1", "<u4", "<i8")
 
 
 def cached_arrays(file: Path, origins: Sequence[Path], build: Callable[[], Arrays]) -> Arrays:

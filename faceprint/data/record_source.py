@@ -180,7 +180,7 @@ def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 def first_labels(reader: RecordReader, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """First label (N,) of each record, read in the order in which they lie. Raises `RecordError` for a damaged one."""
-    order = np.argsort(reader.index.offsets[rows], kind="stable")
+    order = np.argsort(reader.index.offsets(rows), kind="stable")
     labels = np.empty(len(rows))
     for some in _batches(order):
         labels[some] = _first_labels(reader, rows[some])

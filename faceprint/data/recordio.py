@@ -99,19 +99,19 @@ class RecordReader(Mapping[int, Record]):
 
     def in_file_order(self) -> Iterator[tuple[int, Record]]:
         """(key, record) one after the other as they lie in the file: the fastest way to read all."""
-        for row in np.argsort(self.index.offsets, kind="stable"):
+        for row in np.argsort(self.index.offsets(slice(None)), kind="stable"):
             yield int(self.index.keys[row]), self.at(int(row))
 
     def at(self, row: int) -> Record:
         """The record of the `row`-th key. Raises `RecordError`."""
         try:
-            return self._record(int(self.index.offsets[row]))
+            return self._record(self.index.offset(row))
         except _Damage as damage:
             raise RecordError(f"{self.path}: record {self.index.keys[row]} {damage}") from damage
 
     def parts(self, rows: NDArray[np.int64]) -> NDArray[np.void]:
         """The first bytes of those records as `PART` (N,), zeros behind the end of the file; nothing is checked."""
-        pieces = (os.pread(self._descriptor, PART.itemsize, int(at)) for at in self.index.offsets[rows])
+        pieces = (os.pread(self._descriptor, PART.itemsize, at) for at in self.index.offsets(rows).tolist())
         return np.frombuffer(b"".join(piece.ljust(PART.itemsize, b"\0") for piece in pieces), PART)
 
     def _record(self, offset: int) -> Record:

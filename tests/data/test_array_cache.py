@@ -25,8 +25,8 @@ class Maker:
         self.calls += 1
         return {
             "small": np.arange(self.count, dtype=np.uint32),
-            "none": np.zeros(0, np.int64),
-            "large": np.arange(self.count, dtype=np.uint64) * 5 + self.calls,
+            "none": np.zeros(0, np.uint8),
+            "large": np.arange(self.count, dtype=np.int64) * 5 + self.calls,
         }
 
 
@@ -43,7 +43,7 @@ def is_right(arrays: Arrays, call: int) -> bool:
     return (
         (arrays["small"] == count).all()
         and (arrays["large"] == count * 5 + call).all()
-        and [arrays[name].dtype.str for name in ("small", "none", "large")] == ["<u4", "<i8", "<u8"]
+        and [arrays[name].dtype.str for name in ("small", "none", "large")] == ["<u4", "|u1", "<i8"]
         and len(arrays["none"]) == 0
     )
 

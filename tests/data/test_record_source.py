@@ -162,14 +162,18 @@ def test_a_cache_made_to_harm_is_refused(tmp_path: Path, kind: str, monkeypatch:
     write_set(path, MIXED, ["x", "y", "z"])
     origins = [path, path.with_suffix(".idx"), path.with_suffix(".lst")][: 2 if kind == "index" else 3]
     numbers = np.arange(6, dtype=np.uint32)
-    far = np.full(6, (1 << 64) - 4, np.uint64)
+    odd, far, values = np.full(5, 9, np.uint8), np.full(6, 255, np.uint8), np.arange(3)
     for arrays in (
-        [{}, {"keys": numbers}, {"keys": numbers, "offsets": far[1:]}, {"keys": numbers, "offsets": far}]
+        [
+            {"keys": numbers},
+            {"keys": numbers, "low": numbers, "high": odd},
+            {"keys": numbers, "low": numbers, "high": far},
+        ]
         if kind == "index"
-        else [{"labels": numbers}, {"labels": numbers[1:], "values": far}, {"labels": numbers + 9, "values": far}]
+        else [{"labels": numbers}, {"labels": numbers[1:], "values": values}, {"labels": numbers, "values": values}]
     ):
         path.with_name(f"a.rec.{kind}").unlink()
-        array_cache.cached_arrays(path.with_name(f"a.rec.{kind}"), origins, lambda made=arrays: made or {"a": numbers})
+        array_cache.cached_arrays(path.with_name(f"a.rec.{kind}"), origins, lambda made=arrays: made)
         with pytest.raises(UserError, match=r"a\.rec"):
             assert len(RecordSource(path).labels) == 6
 
@@ -243,7 +247,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     path = write_plain(tmp_path / "a.rec", (1, 5), (2, 6), (3, 6))
     source = RecordSource(path)
     content = bytearray(path.read_bytes())
-    at = int(source.reader.index.offsets[1])
+    at = source.reader.index.offset(1)
     content[at] ^= 1
     path.write_bytes(content)
     for read in (lambda: RecordSource(path), lambda: source[1]):

@@ -404,7 +404,7 @@ def test_index_of_lines_in_any_form(tmp_path: Path) -> None:
 def test_a_long_index_is_read_in_pieces(tmp_path: Path) -> None:
     reader = write_index(tmp_path / "a.rec", 200_000, lambda key: key * 3 % 200_003)
     assert reader.index.keys.dtype == np.uint32
-    assert reader.index.offsets.tolist() == [
+    assert reader.index.offsets(slice(None)).tolist() == [
         4 * number
         for number, _ in sorted(enumerate(key * 3 % 200_003 for key in range(200_000)), key=lambda row: row[1])
     ]
@@ -423,6 +423,23 @@ def test_time_grows_with_the_file(tmp_path: Path) -> None:
     begin = time.perf_counter()
     assert RecordReader(path)[0].data == MAGIC * (1 << 18)
     assert time.perf_counter() - begin < 10
+
+
+def test_a_file_of_hundreds_of_gigabytes(tmp_path: Path) -> None:
+    """Mostly a hole: records behind 16 GiB, where 32 bits of words end, and behind 700 GB."""
+    path = write(tmp_path / "a.rec", (b"first", 0, 0))
+    first, far = path.read_bytes(), [1 << 34, (1 << 34) + 40, 700_000_000_000]
+    with path.open("r+b") as file:
+        for key, offset in enumerate(far, start=1):
+            file.seek(offset)
+            file.write(first[:16] + struct.pack("<Q", key) + first[24:])
+    path.with_suffix(".idx").write_text("".join(f"{key}\t{offset}\n" for key, offset in enumerate([0, *far])))
+    reader = RecordReader(path)
+    assert [reader.index.offset(row) for row in range(4)] == [0, *far]
+    assert reader.index.offsets(np.arange(4)).tolist() == [0, *far]
+    assert [reader[key].id for key in (1, 3)] == [1, 3]
+    with pytest.raises(RecordError, match="record 0 at byte 40: begins with 00000000"):
+        reader[0]  # a hole follows it, not a record
 
 
 @pytest.mark.real
