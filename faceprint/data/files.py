@@ -31,6 +31,9 @@ class FileSource:
     def encoded(self, index: int) -> bytes:
         return read_encoded(self.root / self.paths[index])
 
+    def path(self, index: int) -> str:
+        return Path(self.paths[index]).as_posix()
+
     def name(self, index: int) -> str:
         return str(self.root / self.paths[index])
 
