@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprint.data.folder import image_folder
+from faceprint.data.folder_writer import FolderWriter
 from faceprint.data.lists import image_list
 from faceprint.data.source import Source
 from faceprint.errors import UserError
@@ -78,7 +79,10 @@ FORMATS: Table[Format] = Table(
     "data format",
     [
         ("list", Format(lambda path: path.suffix.lower() in LIST_SUFFIXES, image_list)),
-        ("folder", Format(lambda path: path.is_dir(), image_folder)),  # last: other kinds are folders too
+        (
+            "folder",
+            Format(lambda path: path.is_dir(), image_folder, FolderWriter, ordered=False),
+        ),  # last: other kinds are folders too
     ],
 )
 

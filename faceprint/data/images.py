@@ -15,6 +15,7 @@ Image = NDArray[np.uint8]
 """An image: uint8, (height, width, 3), RGB."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_STARTS = ((b"\x89PNG\r\n\x1a\n", ".png"), (b"BM", ".bmp"))
 MAX_PIXELS = 64 * 1024 * 1024
 """Larger images are refused before they are decoded: a small hostile file can ask for gigabytes."""
 
@@ -53,10 +54,7 @@ def decode_image(data: bytes, *, name: str) -> Image:
     or PNG is an error: OpenCV would fill the missing part with grey and say nothing. `name` stands in messages.
     Raises `ImageError`.
     """
-    if not data:
-        raise ImageError(f"{name}: the file is empty")
-    if _is_truncated(data):
-        raise ImageError(f"{name}: the image is truncated (its end marker is missing)")
+    check_encoded(data, name=name)
     size = _declared_size(data)
     if size and size[0] * size[1] > MAX_PIXELS:
         raise ImageError(f"{name}: {size[0]}x{size[1]} pixels; at most {MAX_PIXELS:,} are read")
@@ -67,6 +65,21 @@ def decode_image(data: bytes, *, name: str) -> Image:
     if image is None:
         raise ImageError(f"{name}: not an image that OpenCV can decode")
     return image.astype(np.uint8, copy=False)
+
+
+def check_encoded(data: bytes, *, name: str) -> None:
+    """What can be said of an encoded image without decoding it. Raises `ImageError` if it is empty or truncated."""
+    if not data:
+        raise ImageError(f"{name}: the file is empty")
+    if _is_truncated(data):
+        raise ImageError(f"{name}: the image is truncated (its end marker is missing)")
+
+
+def suffix_of(data: bytes) -> str:
+    """What the name of a file with this encoded image ends in, by its first bytes; ".jpg" where they do not say."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return ".webp"
+    return next((suffix for start, suffix in _STARTS if data.startswith(start)), ".jpg")
 
 
 def _is_truncated(data: bytes) -> bool:
