@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 
-CLASS_MAP = "classes.json"
-"""A JSON list of names: the n-th is the identity of label n, from 0."""
+CLASS_MAP = "classes.txt"
+"""One name a line: the n-th line is the identity of label n, from 0."""
 
 
 def beside(path: Path, name: str) -> Path:
@@ -20,19 +18,21 @@ def beside(path: Path, name: str) -> Path:
 
 
 def write_class_map(path: Path, class_names: Sequence[str]) -> None:
-    """Write the class map of the set at `path`. Raises `UserError`."""
-    write_whole(beside(path, CLASS_MAP), (json.dumps([*class_names], indent=0, ensure_ascii=False) + "\n").encode())
+    """Write the class map of the set at `path`. Raises `UserError` for a name that holds a line end."""
+    broken = next((name for name in class_names if "\n" in name), None)
+    if broken is not None:
+        raise UserError(f"the name {broken!r} of an identity holds a line end; rename it")
+    text = "".join(f"{name}\n" for name in class_names)
+    write_whole(beside(path, CLASS_MAP), text.encode("utf-8", "surrogateescape"))
 
 
 def read_class_map(path: Path) -> list[str] | None:
     """The names of the labels of the set at `path`, None where no class map lies beside it. Raises `UserError`."""
     file = beside(path, CLASS_MAP)
     try:
-        names: object = json.loads(file.read_bytes())
+        text = file.read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: cannot be read as a class map ({error})") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in cast("list[object]", names)):
-        raise UserError(f"{file}: a class map is a JSON list of names; remove the file to go by numbers")
-    return cast("list[str]", names)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
+    return text.removesuffix("\n").split("\n")
