@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from faceprint.data.formats import FORMATS, open_source
+from faceprint.data.formats import FORMATS, open_source, recognise
 from faceprint.data.source import Source
 from faceprint.errors import UserError
 
@@ -37,4 +37,17 @@ def format_of(destination: Path, kind: str | None, otherwise: str | None = None)
         ends = ", ".join(f"{row.suffix} ({name})" for name, row in FORMATS.items() if row.suffix)
         names = ", ".join(name for name, row in FORMATS.items() if row.create)
         raise UserError(f"{destination}: its end does not say which format to write: {ends}; or --to with {names}")
+    return found
+
+
+def format_like(source: Path, destination: Path, kind: str | None, *, ordered: bool = False) -> str:
+    """`format_of`, where nothing else says it the format of `source`, or a folder where that is only read.
+
+    Raises `UserError` where the format must be `ordered` and is not.
+    """
+    own = recognise(source)
+    found = format_of(destination, kind, own if FORMATS[own].create else "folder")
+    if ordered and not FORMATS[found].ordered:
+        names = ", ".join(name for name, row in FORMATS.items() if row.create and row.ordered)
+        raise UserError(f"{destination}: format {found!r} keeps no order of images; give --to with {names}")
     return found

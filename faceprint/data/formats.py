@@ -95,11 +95,14 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     where = Path(path)
     if where.name.endswith(PARTIAL) or where.parent.name.endswith(PARTIAL):
         raise UserError(f"{where}: is not finished; repeat the command that writes it, and it goes on")
-    if kind is not None:
-        return FORMATS[kind].open(where)
-    if not where.exists():
-        raise UserError(f"{where}: no such file or folder")
-    for row in FORMATS.values():
-        if row.recognises(where):
-            return row.open(where)
-    raise UserError(f"{where}: is of no known format; known are {', '.join(FORMATS)}, chosen by format=NAME")
+    return FORMATS[recognise(where) if kind is None else kind].open(where)
+
+
+def recognise(path: Path) -> str:
+    """Name of the first of `FORMATS` that recognises `path`. Raises `UserError` where there is none."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    for name, row in FORMATS.items():
+        if row.recognises(path):
+            return name
+    raise UserError(f"{path}: is of no known format; known are {', '.join(FORMATS)}, chosen by format=NAME")

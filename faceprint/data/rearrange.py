@@ -14,12 +14,12 @@ from faceprint.errors import UserError
 from faceprint.registry import unknown
 
 
-def shuffle(source: Source, seed: int) -> Subset:
+def shuffled(source: Source, seed: int) -> Subset:
     """All images of `source` in an order that `seed` alone decides."""
     return keep_images(source, np.random.default_rng(_checked_seed(seed)).permutation(len(source)))
 
 
-def split(source: Source, fractions: Sequence[float], *, by: str, seed: int) -> list[Subset]:
+def divided(source: Source, fractions: Sequence[float], *, by: str, seed: int) -> list[Subset]:
     """`source` in as many parts as `fractions`, whose sum is 1; images keep their order.
 
     `by="identity"`: no identity is in two parts, and the fractions are of identities, rounded so that each is in one
@@ -66,7 +66,7 @@ def _image_places(source: Source, generator: np.random.Generator) -> NDArray[np.
     return places
 
 
-def subset(
+def chosen(
     source: Source,
     *,
     identities: NameList | None = None,

@@ -20,7 +20,7 @@ _UNSAFE = re.compile(r"^\.|[\x00-\x1f\x7f:/\\]")
 class TargetPaths:
     """`[i]` is the path of image `i` of `source` in a new set, `IDENTITY/IMAGE.jpg`; `class_names` are the identities.
 
-    The path that the source has is kept, below a folder of the identity's name. An image without one is numbered,
+    The path that the source has is kept from the folder of the identity's name on, or put below one. An image without one is numbered,
     from 1, `IDENTITY/IDENTITY_0001.jpg`. A name that is taken gets `~2`, `~3` … at its end; characters that no
     file name should have become `%2F` and the like, and a folder `..` or a root is dropped, so that no path leads
     out of the set. Identities are treated likewise, so that a set has the same ones in every format. The same source
@@ -47,8 +47,8 @@ class TargetPaths:
     def _wanted(self, index: int) -> str:
         folder = self.class_names[self._labels[index]]
         parts = [_component(part) for part in _parts(self._source.path(index))]
-        if parts[:1] == [folder]:
-            parts = parts[1:]
+        if folder in parts[:-1]:
+            parts = parts[parts.index(folder) + 1 :]
         path = "/".join([folder, *(parts or [f"{folder}_{self._numbers[index]:04d}"])])
         return path if path.lower().endswith(IMAGE_SUFFIXES) else path + self._suffix
 
