@@ -60,6 +60,7 @@ def read_name_list(path: str | os.PathLike[str], kind: Kind | None = None) -> Na
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
     header = [cell.strip().lower() for cell in lines[0].split(",")] if lines else []
+    found: Kind | None
     columns = [(name, of) for name, of in _COLUMNS if name in header]
     if not columns:
         names, found = [line.strip() for line in lines], kind

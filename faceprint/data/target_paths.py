@@ -20,11 +20,11 @@ _UNSAFE = re.compile(r"^\.|[\x00-\x1f\x7f:/\\]")
 class TargetPaths:
     """`[i]` is the path of image `i` of `source` in a new set, `IDENTITY/IMAGE.jpg`; `class_names` are the identities.
 
-    The path that the source has is kept from the folder of the identity's name on, or put below one. An image without one is numbered,
-    from 1, `IDENTITY/IDENTITY_0001.jpg`. A name that is taken gets `~2`, `~3` … at its end; characters that no
-    file name should have become `%2F` and the like, and a folder `..` or a root is dropped, so that no path leads
-    out of the set. Identities are treated likewise, so that a set has the same ones in every format. The same source
-    gives the same paths. Holds 16 bytes an image.
+    The path that the source has is kept from the folder of the identity's name on, or put below one. An image without
+    one is numbered, from 1, `IDENTITY/IDENTITY_0001.jpg`. A name that is taken gets `~2`, `~3` … at its end;
+    characters that no file name should have become `%2F` and the like, and a folder `..` or a root is dropped, so
+    that no path leads out of the set. Identities are treated likewise, so that a set has the same ones in every
+    format. The same source gives the same paths. Holds 16 bytes an image.
     """
 
     def __init__(self, source: Source) -> None:
