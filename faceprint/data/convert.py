@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from faceprint.data.formats import FORMATS, open_source, recognise
+from faceprint.data.path_names import with_names
 from faceprint.data.source import Source
 from faceprint.errors import UserError
 
 
 def open_for(sources: Sequence[Path], destinations: Sequence[Path]) -> list[Source]:
-    """Open the sets at `sources`, of which none may hold or be held by one of the `destinations`, which must differ."""
+    """Open the sets at `sources`, of which none may hold or be held by one of the `destinations`, which must differ.
+
+    Identities that are numbers get the names of their folders (`with_names`).
+    """
     targets = [Path(os.path.realpath(path)) for path in destinations]
     if len(set(targets)) < len(targets):
         raise UserError(f"{', '.join(map(str, destinations))}: a name is given twice; each set needs its own")
@@ -23,7 +27,7 @@ def open_for(sources: Sequence[Path], destinations: Sequence[Path]) -> list[Sour
                 raise UserError(f"{target}: lies inside {path}; choose a place outside of it")
             if target in origin.parents:
                 raise UserError(f"{path}: lies inside {target}, which is to be written; choose another place")
-    return [open_source(path) for path in sources]
+    return [with_names(open_source(path)) for path in sources]
 
 
 def format_of(destination: Path, kind: str | None, otherwise: str | None = None) -> str:

@@ -31,7 +31,7 @@ class FileSource:
     def encoded(self, index: int) -> bytes:
         return read_encoded(self.root / self.paths[index])
 
-    def path(self, index: int) -> str:
+    def stored_path(self, index: int) -> str:
         return Path(self.paths[index]).as_posix()
 
     def name(self, index: int) -> str:

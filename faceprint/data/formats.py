@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from faceprint.data.folder import image_folder
 from faceprint.data.folder_writer import FolderWriter
 from faceprint.data.lists import image_list
+from faceprint.data.record_source import RecordSource, is_record_set
 from faceprint.data.source import Source
+from faceprint.data.write_records import RecordSetWriter
 from faceprint.errors import UserError
 from faceprint.registry import Table
 
@@ -79,10 +81,9 @@ FORMATS: Table[Format] = Table(
     "data format",
     [
         ("list", Format(lambda path: path.suffix.lower() in LIST_SUFFIXES, image_list)),
-        (
-            "folder",
-            Format(lambda path: path.is_dir(), image_folder, FolderWriter, ordered=False),
-        ),  # last: other kinds are folders too
+        ("record", Format(is_record_set, RecordSource, RecordSetWriter, suffix=".rec")),
+        # last: other kinds are folders too
+        ("folder", Format(lambda path: path.is_dir(), image_folder, FolderWriter, ordered=False)),
     ],
 )
 

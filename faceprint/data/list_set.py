@@ -41,9 +41,9 @@ def list_set(
     if not isinstance(files, FileSource):
         raise UserError(f"{source}: its images are no files of their own; `faceprint data unpack` makes them")
     base = None if absolute else os.path.abspath(target.parent if root is None else root)
-    rows: list[Row] = [
-        (_path(files.name(index), base), label, files.class_names[label])
-        for index, label in enumerate(files.labels.tolist())
+    rows = [
+        (_path(files.name(index), base), int(label), files.class_names[int(label)])
+        for index, label in enumerate(files.labels)
     ]
     write_whole(target, layout(rows).encode("utf-8", "surrogateescape"))
     return files

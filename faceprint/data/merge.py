@@ -47,9 +47,9 @@ class Merged:
         source, within = self._place(index)
         return source.encoded(within)
 
-    def path(self, index: int) -> str:
+    def stored_path(self, index: int) -> str:
         source, within = self._place(index)
-        return source.path(within)
+        return source.stored_path(within)
 
     def name(self, index: int) -> str:
         source, within = self._place(index)

@@ -38,7 +38,7 @@ class NameList:
             found |= listed[source.labels]
             left.difference_update(source.class_names)
         if self.kind != "identity" and left:
-            known = [{source.path(index), source.name(index)} & self.names for index in range(len(source))]
+            known = [{source.stored_path(index), source.name(index)} & self.names for index in range(len(source))]
             found |= np.array([bool(names) for names in known], bool)
             left.difference_update(*known)
         if left:
@@ -60,17 +60,16 @@ def read_name_list(path: str | os.PathLike[str], kind: Kind | None = None) -> Na
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
     header = [cell.strip().lower() for cell in lines[0].split(",")] if lines else []
-    found: Kind | None
-    columns = [(name, of) for name, of in _COLUMNS if name in header]
-    if not columns:
-        names, found = [line.strip() for line in lines], kind
-    else:
-        fitting = [(name, of) for name, of in columns if kind in (None, of)]
-        if not fitting:
-            raise UserError(f"{file}: has the columns {', '.join(header)}, but none of {kind} names")
-        column, found = header.index(fitting[0][0]), fitting[0][1]
-        names = [row[column].strip() for row in csv.reader(lines[1:], skipinitialspace=True) if len(row) > column]
+    columns = [column for column in _COLUMNS if column[0] in header]
+    fitting = [column for column in columns if kind in (None, column[1])]
+    if columns and not fitting:
+        raise UserError(f"{file}: has the columns {', '.join(header)}, but none that names an {kind}")
+    names = _column(lines, header.index(fitting[0][0])) if fitting else [line.strip() for line in lines]
     present = frozenset(name for name in names if name)
     if not present:
         raise UserError(f"{file}: the list is empty")
-    return NameList(file, present, found)
+    return NameList(file, present, fitting[0][1] if fitting else kind)
+
+
+def _column(lines: list[str], number: int) -> list[str]:
+    return [row[number].strip() for row in csv.reader(lines[1:], skipinitialspace=True) if len(row) > number]

@@ -99,7 +99,7 @@ class SyntheticFaces:
         """Image `index` as a PNG file."""
         return cv2.imencode(".png", self[index][0][..., ::-1])[1].tobytes()
 
-    def path(self, index: int) -> str:
+    def stored_path(self, index: int) -> str:
         """Images are drawn, so they have none."""
         return ""
 

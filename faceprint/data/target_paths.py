@@ -46,7 +46,7 @@ class TargetPaths:
 
     def _wanted(self, index: int) -> str:
         folder = self.class_names[self._labels[index]]
-        parts = [_component(part) for part in _parts(self._source.path(index))]
+        parts = [_component(part) for part in _parts(self._source.stored_path(index))]
         if folder in parts[:-1]:
             parts = parts[parts.index(folder) + 1 :]
         path = "/".join([folder, *(parts or [f"{folder}_{self._numbers[index]:04d}"])])

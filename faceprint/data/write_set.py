@@ -215,7 +215,7 @@ class _Job:
             state.unreadable.append((image.index, self.source.name(image.index), image.error))
             self._check_unreadable(state, self.max_unreadable + _GIVE_UP_AFTER)
             return False
-        path, before = self.paths[image.index], self.source.path(image.index)
+        path, before = self.paths[image.index], self.source.stored_path(image.index)
         writer.write(image.data, int(self.source.labels[image.index]), path)
         state.renamed += before not in ("", path)
         return state.digest.add(image.digest)
@@ -253,7 +253,7 @@ class _Job:
             "identities": len(self.paths.class_names),
             "content": state.digest.content,
             "images_of_a_part": PART,
-            "parts": state.digest.parts,
+            "parts": state.digest.parts if self.staging.format.ordered else [],
             "unreadable": [{"name": name, "reason": reason} for _, name, reason in state.unreadable],
         }
         write_whole(beside(path, MANIFEST), _as_json(manifest))
