@@ -231,7 +231,7 @@ class _Job:
 
     def _check_unreadable(self, state: _State, limit: int) -> None:
         count = len(state.unreadable)
-        if count <= limit and state.digest.images:
+        if count <= limit and count < len(self.source):
             return
         write_whole(self.staging.folder / UNREADABLE_FILE, _as_json({"unreadable": state.unreadable}))
         first = "; ".join(reason for _, _, reason in state.unreadable[:_NAMES_SHOWN])
