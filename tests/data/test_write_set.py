@@ -27,7 +27,7 @@ from blobs import Blobs, blobs
 
 WRITABLE = [name for name, row in FORMATS.items() if row.create]
 # Where a job of 2,500 images is killed: the function whose n-th call ends it.
-PLACES = [("write", 1), ("write", 700), ("write", 1025), ("write", 2049), ("checkpoint", 2), ("finish", 1)]
+PLACES = [("write", 1), ("write", 1025), ("checkpoint", 2), ("finish", 1)]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
