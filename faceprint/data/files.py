@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class FileSource:
         return read_encoded(self.root / self.paths[index])
 
     def stored_path(self, index: int) -> str:
-        return Path(self.paths[index]).as_posix()
+        return self.paths[index].replace(os.sep, "/")
 
     def name(self, index: int) -> str:
         return str(self.root / self.paths[index])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from faceprint.errors import UserError
 
+_MOST_LINES = 256  # bytes that most of them have
 _LONGEST_LINE = 1 << 20
 
 
@@ -35,10 +37,11 @@ class RecordPaths:
     def __getitem__(self, row: int) -> str:
         if self._offsets[row] < 0:
             return ""
-        with open(self._file.fileno(), "rb", closefd=False) as file:
-            file.seek(int(self._offsets[row]))
-            line = file.readline(_LONGEST_LINE)
-        return line.rstrip(b"\r\n").split(b"\t")[-1].decode("utf-8", "surrogateescape")
+        piece = os.pread(self._file.fileno(), _MOST_LINES, int(self._offsets[row]))
+        if b"\n" not in piece:
+            piece = os.pread(self._file.fileno(), _LONGEST_LINE, int(self._offsets[row]))
+        line = piece.partition(b"\n")[0]
+        return line.rstrip(b"\r").rpartition(b"\t")[2].decode("utf-8", "surrogateescape")
 
 
 def _lines(file: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

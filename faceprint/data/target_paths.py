@@ -16,6 +16,8 @@ from faceprint.data.source import Source
 
 _UNSAFE = re.compile(r"^\.|[\x00-\x1f\x7f:/\\]")
 
+_KEPT = re.compile(rf"(?:/(?!\.)[^\x00-\x1f\x7f:/\\]+)+(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))})", re.IGNORECASE)
+
 
 class TargetPaths:
     """`[i]` is the path of image `i` of `source` in a new set, `IDENTITY/IMAGE.jpg`; `class_names` are the identities.
@@ -45,8 +47,10 @@ class TargetPaths:
         return self._other.get(index) or self._wanted(index)
 
     def _wanted(self, index: int) -> str:
-        folder = self.class_names[self._labels[index]]
-        parts = [_component(part) for part in _parts(self._source.stored_path(index))]
+        folder, stored = self.class_names[self._labels[index]], self._source.stored_path(index)
+        if stored.startswith(folder) and _KEPT.fullmatch(stored, len(folder)):
+            return stored  # what the lines below say too, sooner: sets have millions of images
+        parts = [_component(part) for part in _parts(stored)]
         if folder in parts[:-1]:
             parts = parts[parts.index(folder) + 1 :]
         path = "/".join([folder, *(parts or [f"{folder}_{self._numbers[index]:04d}"])])
