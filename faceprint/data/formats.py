@@ -10,7 +10,10 @@ from typing import Protocol
 
 from faceprint.data.folder import image_folder
 from faceprint.data.lists import image_list
+from faceprint.data.parquet import ParquetWriter, parquet_source
+from faceprint.data.shards import ShardWriter, shard_source
 from faceprint.data.source import Source
+from faceprint.data.storage import is_pattern
 from faceprint.errors import UserError
 from faceprint.registry import Table
 
@@ -31,8 +34,13 @@ class Format:
     class_names)` starts a new set, None where sets of this kind are only read."""
 
     recognises: Callable[[Path], bool]
-    open: Callable[[Path], Source]
+    open: Callable[[str | os.PathLike[str]], Source]
     create: Callable[[Path, Sequence[str]], SetWriter] | None = None
+
+
+def _holds(path: Path, suffix: str) -> bool:
+    """Whether `path` is a file, or a folder with a file in it, that ends in `suffix`."""
+    return path.name.endswith(suffix) or (path.is_dir() and any(file.name.endswith(suffix) for file in path.iterdir()))
 
 
 LIST_SUFFIXES = (".lst", ".txt", ".csv", ".tsv")
@@ -41,6 +49,8 @@ FORMATS: Table[Format] = Table(
     "data format",
     [
         ("list", Format(lambda path: path.suffix.lower() in LIST_SUFFIXES, image_list)),
+        ("shards", Format(lambda path: _holds(path, ".tar"), shard_source, ShardWriter)),
+        ("parquet", Format(lambda path: _holds(path, ".parquet"), parquet_source, ParquetWriter)),
         ("folder", Format(lambda path: path.is_dir(), image_folder)),  # last: other kinds are folders too
     ],
 )
@@ -53,10 +63,10 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     """
     where = Path(path)
     if kind is not None:
-        return FORMATS[kind].open(where)
-    if not where.exists():
+        return FORMATS[kind].open(path)
+    if not where.exists() and not is_pattern(os.fspath(path)):
         raise UserError(f"{where}: no such file or folder")
     for row in FORMATS.values():
         if row.recognises(where):
-            return row.open(where)
+            return row.open(path)
     raise UserError(f"{where}: is of no known format; known are {', '.join(FORMATS)}, chosen by format=NAME")

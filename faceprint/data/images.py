@@ -69,6 +69,16 @@ def decode_image(data: bytes, *, name: str) -> Image:
     return image.astype(np.uint8, copy=False)
 
 
+def extension_of(data: bytes, name: str) -> str:
+    """jpg, png, bmp or webp by the first bytes of an encoded image. Raises `ImageError` for anything else."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    for start, extension in ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"BM", "bmp")):
+        if data.startswith(start):
+            return extension
+    raise ImageError(f"{name}: is neither JPEG, PNG, BMP nor WebP")
+
+
 def _is_truncated(data: bytes) -> bool:
     if data[:2] == b"\xff\xd8":  # JPEG: the end marker follows the last scan; thumbnails have earlier ones
         return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
