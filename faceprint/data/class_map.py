@@ -30,9 +30,13 @@ def read_class_map(path: Path) -> list[str] | None:
     """The names of the labels of the set at `path`, None where no class map lies beside it. Raises `UserError`."""
     file = beside(path, CLASS_MAP)
     try:
-        text = file.read_bytes().decode("utf-8", "surrogateescape")
+        return parse_class_map(file.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
-    return text.removesuffix("\n").split("\n")
+
+
+def parse_class_map(content: bytes) -> list[str]:
+    """The names in a class map."""
+    return content.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
