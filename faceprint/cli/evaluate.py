@@ -46,7 +46,8 @@ def evaluate(
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
     from faceprint.evaluation.protocols import evaluate_pairs
-    from faceprint.evaluation.report import check_plotting, plot_evaluation, table_rows
+    from faceprint.evaluation.report import plot_evaluation, table_rows
+    from faceprint.plot_extra import check_plotting
 
     options = _options(protocol, assignments or [])
     flip, batch_size = _flag("flip", options), _count("batch_size", options)

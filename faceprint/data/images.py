@@ -53,13 +53,7 @@ def decode_image(data: bytes, *, name: str) -> Image:
     or PNG is an error: OpenCV would fill the missing part with grey and say nothing. `name` stands in messages.
     Raises `ImageError`.
     """
-    if not data:
-        raise ImageError(f"{name}: the file is empty")
-    if _is_truncated(data):
-        raise ImageError(f"{name}: the image is truncated (its end marker is missing)")
-    size = _declared_size(data)
-    if size and size[0] * size[1] > MAX_PIXELS:
-        raise ImageError(f"{name}: {size[0]}x{size[1]} pixels; at most {MAX_PIXELS:,} are read")
+    check_encoded(data, name=name)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
@@ -67,6 +61,21 @@ def decode_image(data: bytes, *, name: str) -> Image:
     if image is None:
         raise ImageError(f"{name}: not an image that OpenCV can decode")
     return image.astype(np.uint8, copy=False)
+
+
+def check_encoded(data: bytes, *, name: str) -> tuple[int, int] | None:
+    """What can be said of an encoded image without decoding it: (width, height), None where its kind does not say.
+
+    Raises `ImageError` where it is empty, truncated, or has more pixels than are read.
+    """
+    if not data:
+        raise ImageError(f"{name}: the file is empty")
+    if _is_truncated(data):
+        raise ImageError(f"{name}: the image is truncated (its end marker is missing)")
+    size = _declared_size(data)
+    if size and size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(f"{name}: {size[0]}x{size[1]} pixels; at most {MAX_PIXELS:,} are read")
+    return size
 
 
 def _is_truncated(data: bytes) -> bool:
