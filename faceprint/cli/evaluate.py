@@ -31,8 +31,9 @@ def evaluate(
 ) -> None:
     """Measure how well a model tells people apart.
 
-    [bold]pairs[/bold]: images=DIR, aligned crops; pairs=FILE, pairs.txt of LFW or CSV with path_a,path_b,same,fold;
-    folds=1,2 keeps only these.
+    [bold]pairs[/bold]: images=DIR, aligned crops; pairs=FILE, pairs.txt of LFW or CSV with path_a,path_b,same,fold, or
+    the lists of CFP (Protocol/Split/FP), AgeDB-30, CALFW, CPLFW and RFW; layout=NAME where it is not recognised
+    (lfw, csv, rfw, calfw, agedb, cfp); folds=1,2 keeps only these.
 
     [bold]bin[/bold]: path=FILE, a pickled verification set; folds=1,2.
 
