@@ -10,6 +10,8 @@ from faceprint.cli import (
     bench,
     data,
     data_check,
+    data_clean,
+    data_pairs,
     embed,
     evaluate,
     export,
@@ -36,6 +38,9 @@ app.command("eval")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
 data.app.command("check")(data_check.check)
 data.app.command("stats")(data_check.stats)
+data.app.command("clean")(data_clean.clean)
+data.app.command("overlap")(data_clean.overlap)
+data.app.add_typer(data_pairs.app, name="pairs")
 app.command("export")(export.export)
 app.command("import")(import_weights.import_weights)
 app.command("embed")(embed.embed)

@@ -32,11 +32,6 @@ class Candidates:
     counts: Ints
     order: Ints
 
-    @property
-    def person(self) -> Ints:
-        """(N,): the person, 0 .. len(counts) - 1, of each of `images`."""
-        return np.repeat(np.arange(len(self.counts)), self.counts)
-
 
 def choose_candidates(source: Source, random: np.random.Generator, max_images: int) -> Candidates:
     """Up to `max_images` of each identity, at random: or the few with hundreds would be in most of the pairs."""
@@ -85,18 +80,22 @@ def pair_writer(path: Path, source: Source) -> Callable[[DrawnPairs], None]:
 
 
 def _write_csv(path: Path, source: FileSource, pairs: DrawnPairs) -> None:
-    names = ((source.paths[a], source.paths[b]) for a, b in pairs.images.tolist())
-    rows = zip(names, pairs.same.tolist(), pairs.fold.tolist(), strict=True)
-    write_csv(path, CSV_COLUMNS, ((*both, int(same), fold) for both, same, fold in rows))
+    rows = zip(*_columns(pairs), pairs.same.tolist(), pairs.fold.tolist(), strict=True)
+    lines = ((source.paths[a], source.paths[b], int(same), fold) for a, b, same, fold in rows)
+    write_csv(path, CSV_COLUMNS, lines)
 
 
 def _write_lfw(path: Path, source: FileSource, pairs: DrawnPairs) -> None:
     per_kind, folds = _equal_folds(path, pairs)
     lines = [f"{folds}\t{per_kind}"]
-    for (a, b), same in zip(pairs.images.tolist(), pairs.same.tolist(), strict=True):
+    for a, b, same in zip(*_columns(pairs), pairs.same.tolist(), strict=True):
         (name, number), (other, second) = _lfw_name(path, source.paths[a]), _lfw_name(path, source.paths[b])
         lines.append("\t".join([name, number, second] if same else [name, number, other, second]))
     write_whole(path, ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
+
+
+def _columns(pairs: DrawnPairs) -> tuple[list[int], list[int]]:
+    return pairs.images[:, 0].tolist(), pairs.images[:, 1].tolist()
 
 
 def _lfw_name(path: Path, image: str) -> tuple[str, str]:
@@ -122,7 +121,7 @@ def _equal_folds(path: Path, pairs: DrawnPairs) -> tuple[int, int]:
     }
     if len(sizes) != 1:
         raise UserError(
-            f"{path}: this layout needs folds of one size; {len(pairs.same):,} pairs make {folds} unequal ones: choose a"
-            f" multiple of {2 * folds}, or write a .csv"
+            f"{path}: this layout needs folds of one size; {len(pairs.same):,} pairs make {folds} unequal ones:"
+            f" choose a multiple of {2 * folds}, or write a .csv"
         )
     return sizes.pop(), folds
