@@ -66,7 +66,8 @@ def find_overlap(
     """The identities of `source` that images of `test` are near to, the five nearest of each.
 
     `by` "centres" compares with the identities' centres (`robust_centres`), "images" with every image. Near is a cosine
-    of `limit`, by default `typical_cosine` of the set. Raises as `embed_source` does, and where an image of the test set cannot be read.
+    of `limit`, by default `typical_cosine` of the set. Raises as `embed_source` does; of a
+    `PairSet` every image must be readable.
     """
     if by not in BY:
         raise unknown("way to compare", by, list(BY))

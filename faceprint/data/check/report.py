@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 
 MAX_UNALIGNED = 0.4
 """Share of images that look un-aligned above which the set does: one in twenty does so in aligned sets."""
-MAX_BLUE = 0.05
+MAX_BLUE = 0.1
 """Share of the coloured images in which skin is blue above which channels look swapped."""
 HISTOGRAM_EDGES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
 _SIZES_SHOWN = 20
@@ -114,8 +114,8 @@ class Check:
             (labels["missing"] if labels else 0, "{:,} numbers are missing among the labels"),
             (num_sizes if num_sizes > 1 else 0, "{:,} different image sizes"),
             (int(self.scan.facts["blank"].sum()), "{:,} images are blank"),
-            *self._duplicate_counts("the same file as another image", self.copies),
-            *self._duplicate_counts("the same picture as another image", self.lookalikes if self.scan.decoded else []),
+            *self._duplicate_counts("file", self.copies),
+            *self._duplicate_counts("picture", self.lookalikes if self.scan.decoded else []),
         ]
         lines = [text.format(count) for count, text in found if count]
         return lines + self._known_warnings() + self._crop_warnings()
@@ -123,8 +123,8 @@ class Check:
     def _duplicate_counts(self, what: str, groups: list[Ints]) -> list[tuple[int, str]]:
         across = sum(self.is_across(group) for group in groups)
         return [
-            (sum(len(group) - 1 for group in groups), f"{{:,}} images are {what}"),
-            (across, f"{{:,}} times under several identities: {what}"),
+            (sum(len(group) - 1 for group in groups), f"{{:,}} images are the same {what} as another"),
+            (across, f"{{:,}} times several identities have the same {what}"),
         ]
 
     def _duplicates(self, groups: list[Ints]) -> dict[str, int]:
