@@ -73,6 +73,14 @@ def test_the_how_to_with_photographs(test_data: Path, tmp_path: Path, monkeypatc
     assert (tmp_path / "roc.png").exists()
 
 
+def test_the_how_to_with_sets(tmp_path: Path) -> None:
+    assert execute("docs/how-to.md", "sets", tmp_path) == 11
+    for folder in ("again", "whole"):
+        assert len([*(tmp_path / folder).glob("*/*.png")]) == {"again": 120, "whole": 100}[folder]
+    assert (tmp_path / "mixed" / "train.rec").stat().st_size > 100_000
+    assert not [*tmp_path.rglob("*.partial")]
+
+
 def test_the_how_to_with_weights(tmp_path: Path) -> None:
     first = tmp_path / "backbone.pth"
     faceprint.models.export_weights(faceprint.create_model("mbf"), first)
