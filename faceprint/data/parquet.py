@@ -259,7 +259,7 @@ class ParquetWriter:
         if not self._rows:
             return
         if self._writer is None or self._count >= self.file_images:
-            self._next_file()
+            self._writer = self._next_file()
         images = [{"bytes": data, "path": os.path.basename(name)} for data, _, name in self._rows]
         labels = [label for _, label, _ in self._rows]
         table = arrow.Table.from_pydict({"image": images, "label": labels}, schema=self._schema)
@@ -267,18 +267,19 @@ class ParquetWriter:
         self._count += len(self._rows)
         self._rows.clear()
 
-    def _next_file(self) -> None:
+    def _next_file(self) -> Any:
         parquet: Any = require("pyarrow.parquet", "parquet", "Parquet files")
         if self._writer is not None:
             self._writer.close()
-        self._writer = parquet.ParquetWriter(
-            self._partial / f"train-{self._files:05d}.parquet",
+        path = self._partial / f"train-{self._files:05d}.parquet"
+        self._files, self._count = self._files + 1, 0
+        return parquet.ParquetWriter(
+            path,
             self._schema,
             compression="none",  # images are compressed already
             use_dictionary=False,
             write_page_checksum=True,
         )
-        self._files, self._count = self._files + 1, 0
 
 
 def hugging_face_schema(class_names: Sequence[str]) -> Any:

@@ -197,8 +197,8 @@ def _load_index(path: Path, size: int) -> Index | None:
 def _keep_index(path: Path, index: Index) -> None:
     told = json.dumps({"names": index["names"], "skipped": index["skipped"]}).encode()
     buffer = io.BytesIO()
-    columns = {name: index[name] for name in ("offsets", "sizes", "codes")}
-    np.savez(buffer, **columns, told=np.frombuffer(told, np.uint8))
+    where = {"offsets": index["offsets"], "sizes": index["sizes"], "codes": index["codes"]}
+    np.savez(buffer, allow_pickle=False, told=np.frombuffer(told, np.uint8), **where)
     with suppress(UserError):  # without a place to keep it, it is made again next time
         write_whole(path, buffer.getvalue())
 
@@ -280,7 +280,7 @@ class ShardWriter:
 
     def write(self, data: bytes, label: int, name: str) -> None:
         if self._file is None or self._images >= self.max_images or self._bytes + len(data) > self.max_bytes:
-            self._next_shard()
+            self._file = self._next_shard()
         key = f"{self._count:09d}"
         record = make_member(f"{key}.{extension_of(data, name)}", data) + make_member(f"{key}.cls", b"%d" % label)
         self._file.write(record)
@@ -290,10 +290,11 @@ class ShardWriter:
         self._close_shard()
         os.replace(self._partial, self.path)
 
-    def _next_shard(self) -> None:
+    def _next_shard(self) -> Any:
         self._close_shard()
-        self._file = open(self._partial / f"{self._shards:05d}.tar", "wb")  # noqa: SIM115 - closed by _close_shard
+        path = self._partial / f"{self._shards:05d}.tar"
         self._shards, self._images, self._bytes = self._shards + 1, 0, 0
+        return path.open("wb")
 
     def _close_shard(self) -> None:
         if self._file is not None:
