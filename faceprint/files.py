@@ -21,16 +21,3 @@ def write_whole(path: Path, data: bytes) -> None:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def start_folder(path: Path) -> Path:
-    """A new hidden folder beside `path`, to be renamed to it when all is in it. Raises `UserError` where `path` is
-    taken by something else than an empty folder, or nothing can be written."""
-    try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path}: exists and is not an empty folder; choose a new one")
-        partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
-    return partial

@@ -11,20 +11,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import IO, Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprint.data.class_map import CLASS_MAP, parse_class_map, read_class_map
 from faceprint.data.identities import number_identities
-from faceprint.data.images import IMAGE_SUFFIXES, Image, ImageError, decode_image, extension_of
+from faceprint.data.images import IMAGE_SUFFIXES, Image, ImageError, decode_image
 from faceprint.data.storage import FAILURES, RangeReader, describe_file, find_files, is_url, open_file
-from faceprint.data.tar import BLOCK, END_OF_ARCHIVE, Member, make_member, read_members, read_name
+from faceprint.data.tar import BLOCK, END_OF_ARCHIVE, MAX_MEMBER_NAME, Member, make_member, read_members, read_name
 from faceprint.errors import UserError
-from faceprint.files import start_folder, write_whole
+from faceprint.files import write_whole
 
-CLASS_NAMES = "class_names.json"
-"""Beside shards that were written here: the identities' names by the numbers in the shards."""
 INDEX_FOLDER = "shard-index"
 MAX_LABEL = 1 << 16
 """Bytes of a label file; a longer one is none."""
@@ -74,10 +73,14 @@ class ShardSource:
     def name(self, index: int) -> str:
         """The shard and the name in it."""
         try:
-            name = read_name(self._read(index, int(self.offsets[index]) - BLOCK, BLOCK))
+            name = self.stored_path(index)
         except ImageError:
             name = f"byte {self.offsets[index]}"
         return f"{self.reader.paths[self.storage[index]]}/{name}"
+
+    def stored_path(self, index: int) -> str:
+        """The name in the shard, its first 100 bytes where it is longer."""
+        return read_name(self._read(index, int(self.offsets[index]) - BLOCK, BLOCK))
 
     def _read(self, index: int, offset: int, size: int) -> bytes:
         shard = int(self.storage[index])
@@ -148,20 +151,14 @@ def _counted(skipped: Mapping[str, int]) -> str:
 
 
 def read_class_names(shard: str) -> list[str] | None:
-    """The names beside `shard`, None where there are none. Raises `UserError` for a file that holds something else."""
-    path = f"{os.path.dirname(shard)}/{CLASS_NAMES}" if is_url(shard) else str(Path(shard).parent / CLASS_NAMES)
-    if not is_url(shard) and not os.path.isfile(path):
-        return None
+    """The class map in the folder of `shard`, None where there is none."""
+    if not is_url(shard):
+        return read_class_map(Path(shard).parent)
     try:
-        with open_file(path, sequential=True) as file:
-            names = json.loads(file.read())
-    except (UserError, *FAILURES) as error:
-        if is_url(shard):
-            return None
-        raise UserError(f"{path}: is no list of names ({error})") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path}: is no list of names")
-    return names
+        with open_file(f"{os.path.dirname(shard)}/{CLASS_MAP}", sequential=True) as file:
+            return parse_class_map(file.read())
+    except (UserError, *FAILURES):
+        return None  # servers say in many ways that a file is not there
 
 
 def cached_index(path: str) -> Index:
@@ -263,40 +260,72 @@ def _identity(member: Member, file: Any, shard: str) -> str | None:
 
 
 class ShardWriter:
-    """A `SetWriter` of shards `00000.tar` … of at most `max_images` images and about `max_bytes` bytes each.
+    """A `SetWriter` of shards `00000.tar`, `00001.tar` … of `shard_images` images each, the last one of fewer.
 
-    An image becomes NUMBER.EXTENSION and NUMBER.cls, byte for byte; the names of the identities stand in
-    `class_names.json`. All is written in a folder beside `path`, which gets its name in `finish`.
+    An image at `IDENTITY/IMAGE.jpg` becomes the members of that name and `IDENTITY/IMAGE.cls`, its label; one whose
+    name has a dot more, more than 100 bytes, or differs from another in its ending alone gets a number for a name.
     """
 
     def __init__(
-        self, path: Path, class_names: Sequence[str], *, max_images: int = 10_000, max_bytes: int = 1 << 28
+        self, path: Path, class_names: Sequence[str], labels: NDArray[np.int64], *, shard_images: int = 10_000
     ) -> None:
-        self.path, self.max_images, self.max_bytes = path, max_images, max_bytes
-        self._partial = start_folder(path)
-        write_whole(self._partial / CLASS_NAMES, json.dumps(list(class_names), ensure_ascii=False).encode())
-        self._count, self._shards, self._images, self._bytes = 0, 0, 0, 0
-        self._file: Any = None
+        self._folder, self._shard_images = path, shard_images
+        self._count = len(labels)
+        self._keys: set[str] = set()
+        self._file: IO[bytes] | None = None
+        if self._count % shard_images:
+            self._go_on(self._shard())
 
-    def write(self, data: bytes, label: int, name: str) -> None:
-        if self._file is None or self._images >= self.max_images or self._bytes + len(data) > self.max_bytes:
-            self._file = self._next_shard()
-        key = f"{self._count:09d}"
-        record = make_member(f"{key}.{extension_of(data, name)}", data) + make_member(f"{key}.cls", b"%d" % label)
-        self._file.write(record)
-        self._count, self._images, self._bytes = self._count + 1, self._images + 1, self._bytes + len(record)
+    def write(self, data: bytes, label: int, path: str) -> None:
+        if self._file is None:
+            self._keys.clear()
+            self._file = self._shard().open("wb")
+        key, suffix = self._free_key(path), os.path.splitext(path)[1]
+        self._file.write(make_member(key + suffix, data) + make_member(f"{key}.cls", b"%d" % label))
+        self._count += 1
+        if self._count % self._shard_images == 0:
+            self._end_shard()
+
+    def checkpoint(self) -> Mapping[str, int]:
+        if self._file is None:
+            return {}
+        self._file.flush()
+        return {Path(self._file.name).name: self._file.tell()}
 
     def finish(self) -> None:
-        self._close_shard()
-        os.replace(self._partial, self.path)
+        self._end_shard()
 
-    def _next_shard(self) -> Any:
-        self._close_shard()
-        path = self._partial / f"{self._shards:05d}.tar"
-        self._shards, self._images, self._bytes = self._shards + 1, 0, 0
-        return path.open("wb")
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
-    def _close_shard(self) -> None:
+    def _shard(self) -> Path:
+        return self._folder / f"{self._count // self._shard_images:05d}.tar"
+
+    def _go_on(self, shard: Path) -> None:
+        self._file = shard.open("r+b")
+        size = self._file.seek(0, os.SEEK_END)
+        self._file.write(END_OF_ARCHIVE)
+        members = read_members(self._file, size + len(END_OF_ARCHIVE), str(shard))
+        self._keys = {os.path.splitext(member.name)[0] for member in members}
+        self._file.seek(size)
+        self._file.truncate()
+
+    def _free_key(self, path: str) -> str:
+        key = os.path.splitext(path)[0]
+        if (
+            "." in os.path.basename(key)
+            or len(path.encode(errors="surrogateescape")) > MAX_MEMBER_NAME
+            or key in self._keys
+        ):
+            key = f"{self._count:09d}"
+        self._keys.add(key)
+        return key
+
+    def _end_shard(self) -> None:
         if self._file is not None:
             self._file.write(END_OF_ARCHIVE)
-            self._file.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self.close()
