@@ -161,6 +161,12 @@ class Loader(Section):
 
     workers: Count | None = None
     """Processes that decode images; null: half of the cores, at most 8."""
+    prefetch: PositiveInt = 2
+    """Batches that each of them is ahead; they lie in shared memory."""
+    cache: Literal["none", "encoded", "decoded"] = "none"
+    """Keep the whole set in memory that the processes share: as it is stored, or as pixels once they are decoded."""
+    decoder: Literal["auto", "cpu", "nvimagecodec"] = "auto"
+    """What decodes: the CPU (auto too), or nvImageCodec on the GPU, whose pixels may differ by a few units in 255."""
     max_unreadable: Fraction = 0.01
     """Stop when more than this share of the images cannot be read; those that cannot are named and counted."""
 
@@ -323,7 +329,7 @@ class Config(Section):
     batch_size: PositiveInt = 128
     """Images in one pass of the network."""
     accumulate: PositiveInt = 1
-    """Passes whose gradients make one step; the global batch is batch_size x accumulate."""
+    """Passes whose gradients make one step; the global batch is batch_size x accumulate x processes."""
     reference_batch: PositiveInt | None = None
     """The global batch that learning rate and schedule are stated for; null: the actual one."""
     epochs: Positive | None = None

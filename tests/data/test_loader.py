@@ -11,7 +11,7 @@ from faceprint.data.augment import Augmentation, luminance
 from faceprint.data.folder import image_folder
 from faceprint.data.loader import Loader
 from faceprint.data.pixels import InputSpec
-from faceprint.data.sampler import BatchOrder, epoch_order
+from faceprint.data.sampler import BatchOrder, shuffled
 from faceprint.errors import UserError
 
 
@@ -23,7 +23,7 @@ def test_every_image_is_seen_once_an_epoch_and_nothing_is_dropped() -> None:
     stream = [index for batch in order(0, 15) for index in batch]
     for epoch in range(6):
         assert sorted(stream[10 * epoch : 10 * epoch + 10]) == list(range(10))
-        assert stream[10 * epoch : 10 * epoch + 10] == epoch_order(3, epoch, 10).tolist()
+        assert stream[10 * epoch : 10 * epoch + 10] == shuffled(3, epoch, 10, np.arange(10)).tolist()
     assert stream[:10] != stream[10:20]
 
 
