@@ -1,8 +1,8 @@
 """The order of training images: a pure function of seed and position, so that a run can stop and go on anywhere.
 
 The images of a training are one endless stream, cut into blocks of `batch_size`, which do not depend on the number of
-processes: of `world` of them, the one with number `rank` takes blocks rank, rank + world, rank + 2 world, … So a step of
-W processes with A accumulated passes and one of a single process with W A passes see the same images, pass by pass.
+processes: of `world` of them, the one numbered `rank` takes blocks rank, rank + world, rank + 2 world, … So a step of W
+processes with A accumulated passes and one of a single process with W A passes see the same images, pass by pass.
 """
 
 from __future__ import annotations
