@@ -124,6 +124,19 @@ class ListData(Section):
     """People who are left out; null: nobody."""
 
 
+class RecordData(Section):
+    """A RecordIO file (`.rec`), as training sets are published."""
+
+    source: Literal["record"]
+    """What kind of data it is."""
+    path: Path
+    """A `.rec` file, or a folder that holds `train.rec`."""
+    min_images: PositiveInt = 1
+    """Identities with fewer images are left out."""
+    exclude: Exclude | None = None
+    """People who are left out, by `NAME.classes.txt` beside the file; null: nobody."""
+
+
 class SyntheticData(Section):
     """Generated people. They say nothing about photographs."""
 
@@ -141,10 +154,15 @@ class SyntheticData(Section):
     """Another seed, other people."""
 
 
-Data = Annotated[Union[FolderData, ListData, SyntheticData], Field(discriminator="source")]  # noqa: UP007
+Data = Annotated[Union[FolderData, ListData, RecordData, SyntheticData], Field(discriminator="source")]  # noqa: UP007
 
 
-_SOURCES: dict[str, type[Section]] = {"folder": FolderData, "list": ListData, "synthetic": SyntheticData}
+_SOURCES: dict[str, type[Section]] = {
+    "folder": FolderData,
+    "list": ListData,
+    "record": RecordData,
+    "synthetic": SyntheticData,
+}
 
 
 class Sampler(Section):

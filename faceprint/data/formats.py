@@ -10,7 +10,9 @@ from typing import Protocol
 
 from faceprint.data.folder import image_folder
 from faceprint.data.lists import image_list
+from faceprint.data.record_source import RecordSource, is_record_set
 from faceprint.data.source import Source
+from faceprint.data.write_records import RecordSetWriter
 from faceprint.errors import UserError
 from faceprint.registry import Table
 
@@ -41,6 +43,7 @@ FORMATS: Table[Format] = Table(
     "data format",
     [
         ("list", Format(lambda path: path.suffix.lower() in LIST_SUFFIXES, image_list)),
+        ("record", Format(is_record_set, RecordSource, RecordSetWriter)),
         ("folder", Format(lambda path: path.is_dir(), image_folder)),  # last: other kinds are folders too
     ],
 )

@@ -74,8 +74,13 @@ def keep_images(source: Source, indices: NDArray[np.int64]) -> Subset:
     return Subset(source, indices, (np.cumsum(present) - 1)[labels], names)
 
 
-def keep_identities(source: Source, keep: Callable[[str, int], bool]) -> Subset:
-    """The identities of `source` for which `keep(name, number of images)` holds, relabelled without gaps."""
+def keep_identities(source: Source, keep: Callable[[str, int], bool]) -> Source:
+    """The identities of `source` for which `keep(name, number of images)` holds, relabelled without gaps.
+
+    `source` itself where that is all of them: lists of millions of images are not copied for nothing.
+    """
     counts = np.bincount(source.labels, minlength=len(source.class_names))
     kept = [keep(name, int(count)) for name, count in zip(source.class_names, counts, strict=True)]
+    if all(kept):
+        return source
     return keep_images(source, np.flatnonzero(np.array(kept, bool)[source.labels]))
