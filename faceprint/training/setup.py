@@ -152,7 +152,7 @@ def build_trainer(config: Config) -> Trainer:
         head_optimizer=build_head_optimizer(config, classifier, plan.base_lr),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         schedule=build_schedule(config, plan),
-        augmentation=Augmentation(**config.augment.model_dump()),
+        augmentation=Augmentation(**config.augment.model_dump(exclude={"preset"})),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
         head_bytes=head_bytes,
