@@ -123,7 +123,7 @@ class Augmentation:
             low_resolution_matrices(side, [smaller_side(side, scale) for scale in scales], ways)
             for side in images.shape[2:]
         )
-        return separable(images, down, across).clamp(0.0, 255.0)
+        return separable(images, down, across)
 
     def _coloured(self, images: Tensor, generator: Generator) -> Tensor:
         factors = {
@@ -163,7 +163,7 @@ def _change_some(
     rows = (torch.rand(len(images), generator=generator) < probability).nonzero()[:, 0]
     if len(rows):
         rows_there = rows.to(images.device)
-        images[rows_there] = change(images[rows_there], generator).to(images.dtype)
+        images[rows_there] = change(images[rows_there], generator).clamp(0.0, 255.0)
 
 
 def _masked(images: Tensor, generator: Generator) -> Tensor:

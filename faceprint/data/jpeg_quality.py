@@ -38,8 +38,8 @@ def jpeg(images: Tensor, qualities: Tensor) -> Tensor:
     """
     height, width = images.shape[2:]
     padded = functional.pad(images, (0, -width % 16, 0, -height % 16), mode="replicate")
-    ycc = _mix(_TO_YCC, padded)
-    light, colour = ycc[:, :1] - 128.0, functional.avg_pool2d(ycc[:, 1:], 2)
+    ycc = _mix(_TO_YCC, padded).round()  # both sides keep whole numbers: without that, steps at half way differ
+    light, colour = ycc[:, :1] - 128.0, functional.avg_pool2d(ycc[:, 1:], 2).round()
     light = _quantise(light, _table(_LUMINANCE, qualities)) + 128.0
     colour = _quantise(colour, _table(_CHROMINANCE, qualities))
     colour = functional.interpolate(colour, scale_factor=2.0, mode="bilinear", align_corners=False)
@@ -67,7 +67,7 @@ def _quantise(planes: Tensor, table: Tensor) -> Tensor:
     steps = table.to(planes.device, planes.dtype)[:, None]
     blocks = (blocks @ transform.T / steps).round() * steps @ transform
     blocks = blocks.reshape(count, channels, height // 8, width // 8, 8, 8).transpose(3, 4)
-    return blocks.reshape(count, channels, height, width)
+    return blocks.reshape(count, channels, height, width).round().clamp(-128.0, 127.0)
 
 
 def _transform(like: Tensor) -> Tensor:
