@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -76,25 +76,37 @@ class Augmentation:
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """(B, 3, H, W) float 0..255 -> the same shape and range; the argument is not changed."""
-        moves = self.move if self.shift or self.zoom or self.rotate else 0.0
-        colours = self.photometric if self.brightness or self.contrast or self.saturation or self.hue else 0.0
-        parts: list[tuple[float, Callable[[Tensor, Generator], Tensor]]] = [
-            (self.mask, _masked),
-            (self.flip, lambda chosen, _: chosen.flip(3)),
-            (moves, self._moved),
-            (self.crop, self._cropped),
-            (self.low_res, self._lower),
-            (colours, self._coloured),
-            (self.grey, lambda chosen, _: luminance(chosen).expand(-1, 3, -1, -1)),
-            (self.blur, self._blurred),
-            (self.jpeg, self._compressed),
-            (self.erase, _erased),
-        ]
         images = images.clone()
-        for probability, change in parts:
+        for probability, change in self._parts().values():
             if probability:
                 _change_some(images, probability, change, generator)
         return images
+
+    def alone(self) -> dict[str, Augmentation]:
+        """Each part that is switched on, by the name of its probability: that part alone, on every image."""
+        parts = self._parts()
+        return {
+            name: replace(self, **{other: float(other == name) for other in parts})
+            for name, (probability, _) in parts.items()
+            if probability
+        }
+
+    def _parts(self) -> dict[str, tuple[float, Callable[[Tensor, Generator], Tensor]]]:
+        """Probability and change of each part, in the order in which they come."""
+        moves = self.move if self.shift or self.zoom or self.rotate else 0.0
+        colours = self.photometric if self.brightness or self.contrast or self.saturation or self.hue else 0.0
+        return {
+            "mask": (self.mask, _masked),
+            "flip": (self.flip, lambda chosen, _: chosen.flip(3)),
+            "move": (moves, self._moved),
+            "crop": (self.crop, self._cropped),
+            "low_res": (self.low_res, self._lower),
+            "photometric": (colours, self._coloured),
+            "grey": (self.grey, lambda chosen, _: luminance(chosen).expand(-1, 3, -1, -1)),
+            "blur": (self.blur, self._blurred),
+            "jpeg": (self.jpeg, self._compressed),
+            "erase": (self.erase, _erased),
+        }
 
     def _moved(self, images: Tensor, generator: Generator) -> Tensor:
         count = len(images)

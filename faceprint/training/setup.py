@@ -34,6 +34,7 @@ from faceprint.models.norms import mixing_logits
 from faceprint.registry import Table, unknown
 from faceprint.training.initial import start_from
 from faceprint.training.optim import make_optimizer
+from faceprint.training.preview import make_augmentation
 from faceprint.training.schedule import make_schedule, piecewise_linear
 from faceprint.training.sources import build_source, fingerprint
 
@@ -152,7 +153,7 @@ def build_trainer(config: Config) -> Trainer:
         head_optimizer=build_head_optimizer(config, classifier, plan.base_lr),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         schedule=build_schedule(config, plan),
-        augmentation=Augmentation(**config.augment.model_dump(exclude={"preset"})),
+        augmentation=make_augmentation(config.augment),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
         head_bytes=head_bytes,
