@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from faceprint.cli import bench, data, embed, evaluate, export, harden, import_weights, plot, train, verify, zoo
+from faceprint.cli import (
+    bench,
+    data,
+    data_loading,
+    embed,
+    evaluate,
+    export,
+    harden,
+    import_weights,
+    plot,
+    train,
+    verify,
+    zoo,
+)
 from faceprint.cli.output import err
 from faceprint.errors import UserError
 
@@ -21,6 +34,8 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
+data.app.command("bench")(data_loading.bench)
+data.app.command("preview")(data_loading.preview)
 app.command("export")(export.export)
 app.command("import")(import_weights.import_weights)
 app.command("embed")(embed.embed)

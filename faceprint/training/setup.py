@@ -16,13 +16,15 @@ from torch import Tensor
 from faceprint.classifier import CentreOptimizer, PartialFC, TripletLoss, estimate
 from faceprint.config import Config, MarginConfig
 from faceprint.data.augment import Augmentation
+from faceprint.data.cache import cached
+from faceprint.data.gpu_decoder import nvimagecodec
 from faceprint.data.images import ImageError
 from faceprint.data.loader import Loader, default_workers
 from faceprint.data.pixels import InputSpec
-from faceprint.data.sampler import BatchOrder, IdentityOrder
+from faceprint.data.sampler import BatchOrder, IdentityOrder, Order
 from faceprint.data.source import Source
 from faceprint.device import resolve_device
-from faceprint.distributed import world_size
+from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.margins import MARGINS
 from faceprint.margins.plain import Plain
@@ -32,6 +34,7 @@ from faceprint.models.norms import mixing_logits
 from faceprint.registry import Table, unknown
 from faceprint.training.initial import start_from
 from faceprint.training.optim import make_optimizer
+from faceprint.training.preview import make_augmentation
 from faceprint.training.schedule import make_schedule, piecewise_linear
 from faceprint.training.sources import build_source, fingerprint
 
@@ -150,7 +153,7 @@ def build_trainer(config: Config) -> Trainer:
         head_optimizer=build_head_optimizer(config, classifier, plan.base_lr),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         schedule=build_schedule(config, plan),
-        augmentation=Augmentation(**config.augment.model_dump()),
+        augmentation=make_augmentation(config.augment),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
         head_bytes=head_bytes,
@@ -223,7 +226,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def make_plan(config: Config, source: Source) -> Plan:
-    global_batch = config.batch_size * config.accumulate
+    global_batch = config.batch_size * config.accumulate * world_size()
     steps = config.steps or math.ceil((config.epochs or 0) * len(source) / global_batch)
     return Plan(
         num_images=len(source),
@@ -303,24 +306,25 @@ def build_margin_schedule(config: MarginConfig, plan: Plan) -> Callable[[int], d
 
 
 def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:
-    """Batches from `first_step` to the end; `accumulate` of them make one step."""
+    """This process's batches from `first_step` to the end; `accumulate` of them make one step."""
     order = build_order(config, trainer, first_step * config.accumulate, trainer.plan.total_steps * config.accumulate)
     return Loader(
-        trainer.source,
+        cached(trainer.source, config.loader.cache, trainer.spec),
         order,
         trainer.spec,
         workers=default_workers() if config.loader.workers is None else config.loader.workers,
+        prefetch=config.loader.prefetch,
         max_unreadable=config.loader.max_unreadable,
         pin_memory=trainer.device.type == "cuda",
+        decoder=nvimagecodec(trainer.device) if config.loader.decoder == "nvimagecodec" else None,
     )
 
 
-def build_order(config: Config, trainer: Trainer, first: int, last: int) -> BatchOrder | IdentityOrder:
-    """The images of batches `first` .. `last` - 1, as `config.sampler` has them."""
+def build_order(config: Config, trainer: Trainer, first: int, last: int) -> Order:
+    """The images of this process's batches `first` .. `last` - 1, as `config.sampler` has them."""
+    position = {"seed": config.seed, "first": first, "last": last, "rank": rank(), "world": world_size()}
     if config.sampler.name == "shuffle":
-        return BatchOrder(
-            num_images=trainer.plan.num_images, batch_size=config.batch_size, seed=config.seed, first=first, last=last
-        )
+        return BatchOrder(num_images=trainer.plan.num_images, batch_size=config.batch_size, **position)
     identities, rest = divmod(config.batch_size, config.sampler.images_per_identity)
     if rest or not identities:
         raise UserError(
@@ -331,7 +335,5 @@ def build_order(config: Config, trainer: Trainer, first: int, last: int) -> Batc
         labels=trainer.source.labels,
         identities=identities,
         images_per_identity=config.sampler.images_per_identity,
-        seed=config.seed,
-        first=first,
-        last=last,
+        **position,
     )
