@@ -231,11 +231,48 @@ class SyntheticData(Section):
     """Another seed, other people."""
 
 
-Data = Annotated[
+PartData = Annotated[
     Union[FolderData, ListData, RecordData, ShardsData, ParquetData, SyntheticData],  # noqa: UP007
     Field(discriminator="source"),
 ]
 
+
+class Part(Section):
+    """One of several sets."""
+
+    name: str
+    """What it is called: people of separate sets are called `NAME/PERSON`."""
+    weight: Positive = 1.0
+    """How often each of its images is drawn in an epoch, on average: 2 twice, 0.5 every other epoch."""
+    data: PartData
+    """The set, as `data` describes one; its keys may also stand beside `name`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nested(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "source" not in values:
+            return values
+        own = ("name", "weight")
+        return {
+            **{key: values[key] for key in own if key in values},
+            "data": {key: value for key, value in values.items() if key not in own},
+        }
+
+
+class MixedData(Section):
+    """Several sets at once."""
+
+    source: Literal["mixed"]
+    """What kind of data it is."""
+    parts: Annotated[list[Part], Field(min_length=1)]
+    """The sets."""
+    classes: Literal["separate", "by_name", "heads"] = "separate"
+    """People of different sets are different people; or are one where they have one name; or are different, and
+    compared with the people of their own set alone: each set has class centres of its own, and the loss is the mean
+    over all images."""
+
+
+Data = Annotated[Union[PartData, MixedData], Field(discriminator="source")]  # noqa: UP007
 
 _SOURCES: dict[str, type[Section]] = {
     "folder": FolderData,
@@ -244,6 +281,7 @@ _SOURCES: dict[str, type[Section]] = {
     "shards": ShardsData,
     "parquet": ParquetData,
     "synthetic": SyntheticData,
+    "mixed": MixedData,
 }
 
 
@@ -254,6 +292,9 @@ class Sampler(Section):
     """All images in random order, or P identities with K images each (P x K = batch_size), as a triplet loss needs."""
     images_per_identity: PositiveInt = 4
     """Of `pk`: K. Identities with fewer images repeat them."""
+    window: PositiveInt | None = None
+    """Of `shuffle`, for shards and Parquet: so many shards or row groups, drawn at random, are shuffled and read
+    together before the next, which is much quicker where reading is slow to begin; null: all together."""
 
 
 class Loader(Section):
@@ -610,18 +651,21 @@ def _describe(item: Any, values: Mapping[str, Any]) -> str:
         allowed = [str(value) for value in _literals(location, values)]
         return str(unknown(f"value of {key}:", item["input"], allowed))
     if item["type"].startswith("union_tag"):
-        return str(unknown(f"value of {key}.source:", values["data"].get("source"), list(_SOURCES)))
+        return str(unknown(f"value of {key}.source:", item["input"].get("source"), list(_SOURCES)))
     message = item["msg"].removeprefix("Value error, ")
     return f"{key}: {message} (got {item['input']!r})" if key else message
 
 
 def _section(location: Sequence[str], values: Mapping[str, Any]) -> type[Section]:
     section: type[Section] = Config
+    given: Any = values
     for part in location:
         if part.isdigit():
+            given = given[int(part)]
             continue
-        if section is Config and part == "data":
-            section = _SOURCES[values["data"]["source"]]
+        given = given.get(part, given)  # the keys of a part's data may stand beside its name
+        if part == "data":
+            section = _SOURCES[given["source"]]
             continue
         annotation: Any = section.model_fields[part].annotation
         options = [*get_args(annotation), annotation]

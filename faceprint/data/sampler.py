@@ -8,7 +8,7 @@ processes with A accumulated passes and one of a single process with W A passes 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +26,10 @@ class Order(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[list[int]]: ...
+
+
+Draw = Callable[[int, int, NDArray[np.int64]], NDArray[np.int64]]
+"""(seed, epoch, positions (P,) in the epoch) -> the images that stand there, (P,)."""
 
 
 def shuffled(seed: int, epoch: int, count: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -66,13 +70,24 @@ class BatchOrder:
     """All images in random order: batches `first` .. `last` - 1 of this process, `batch_size` indices each.
 
     The stream is epoch 0's permutation, then epoch 1's, and so on; a batch may straddle two. Nothing is dropped, so
-    every image is seen once an epoch, and sets smaller than a batch work.
+    every image is seen once an epoch, and sets smaller than a batch work. `draw(seed, epoch, positions)` gives other
+    epochs, of `num_images` images each, than such permutations.
     """
 
     def __init__(
-        self, *, num_images: int, batch_size: int, seed: int, first: int, last: int, rank: int = 0, world: int = 1
+        self,
+        *,
+        num_images: int,
+        batch_size: int,
+        seed: int,
+        first: int,
+        last: int,
+        rank: int = 0,
+        world: int = 1,
+        draw: Draw | None = None,
     ) -> None:
         self.num_images = num_images
+        self.draw: Draw = draw or (lambda seed, epoch, positions: shuffled(seed, epoch, num_images, positions))
         self.batch_size = batch_size
         self.seed = seed
         self.blocks = range(first * world + rank, last * world + rank, world)
@@ -86,9 +101,7 @@ class BatchOrder:
     def block(self, number: int) -> list[int]:
         """The indices of block `number` (from 0) of the stream."""
         epochs, places = np.divmod(np.arange(self.batch_size) + number * self.batch_size, self.num_images)
-        parts = [
-            shuffled(self.seed, int(epoch), self.num_images, places[epochs == epoch]) for epoch in np.unique(epochs)
-        ]
+        parts = [self.draw(self.seed, int(epoch), places[epochs == epoch]) for epoch in np.unique(epochs)]
         return np.concatenate(parts).tolist()
 
 

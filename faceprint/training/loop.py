@@ -63,7 +63,8 @@ def _train(run: Run, report: Report) -> Outcome:
         lr = trainer.plan.base_lr * trainer.schedule(run.step)
         for optimizer in trainer.optimizers():
             set_learning_rate(optimizer, lr)
-        set_options(trainer.margin, trainer.margin_schedule(run.step))
+        for margin in trainer.margins():
+            set_options(margin, trainer.margin_schedule(run.step))
         for part in range(config.accumulate):
             batch = _next(batches, watch)
             block = (run.step * config.accumulate + part) * world_size() + rank()
