@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +13,17 @@ from faceprint.data.images import Image
 from faceprint.data.sampler import shuffled
 from faceprint.data.source import Source
 
-Classes = Literal["separate", "by_name"]
-
 
 @dataclass(frozen=True)
 class MixedSource:
     """The images of `parts`, one set after the other. `labels` are those of the whole.
 
-    Part p owns the classes `class_ends[p - 1]` .. `class_ends[p]` - 1 where classes are separate. In an epoch
-    `images_per_epoch[p]` images of part p are drawn; see `draw`.
+    In an epoch `images_per_epoch[p]` images of part p are drawn; see `draw`.
     """
 
     parts: Sequence[Source]
     labels: NDArray[np.int64]
     class_names: Sequence[str]
-    class_ends: Sequence[int]
     images_per_epoch: Sequence[int]
 
     def __len__(self) -> int:
@@ -65,7 +60,7 @@ class MixedSource:
         for number, (part, count) in enumerate(zip(self.parts, self.images_per_epoch, strict=True)):
             mine = which == number
             stream = slots[mine] - (ends[number] - count) + epoch * count
-            drawn[mine] = first + _from_stream(seed * len(self.parts) + number, len(part), stream)
+            drawn[mine] = first + _from_stream(seed, number, len(part), stream)
             first += len(part)
         return drawn
 
@@ -78,23 +73,24 @@ class MixedSource:
         raise AssertionError
 
 
-def _from_stream(seed: int, count: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of an endless stream of `count` images, shuffled anew each time through, those at `positions`."""
+def _from_stream(seed: int, number: int, count: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of an endless stream of the `count` images of part `number`, those at `positions`."""
     turns, places = np.divmod(positions, count)
     drawn = np.empty(len(positions), np.int64)
     for turn in np.unique(turns):
-        # Turns are numbered from 2^40 on: epochs, which shuffle the slots, stay below.
-        drawn[turns == turn] = shuffled(seed, (1 << 40) + int(turn), count, places[turns == turn])
+        # Epochs, which shuffle the slots, stay below 2^40, and so do turns.
+        key = ((number + 1) << 40) + int(turn)
+        drawn[turns == turn] = shuffled(seed, key, count, places[turns == turn])
     return drawn
 
 
-def mix(parts: Sequence[Source], names: Sequence[str], weights: Sequence[float], classes: Classes) -> MixedSource:
+def mix(parts: Sequence[Source], names: Sequence[str], weights: Sequence[float], *, by_name: bool) -> MixedSource:
     """One source of `parts`, which are called `names` and drawn `weights` times an epoch.
 
-    "separate": the classes of one part after those of the other, called `PART/NAME`. "by_name": people of one name are
+    Classes are those of one part after those of the other, called `PART/PERSON`; or, `by_name`, people of one name are
     one class, in the order in which they first come.
     """
-    if classes == "by_name":
+    if by_name:
         called = list(dict.fromkeys(name for part in parts for name in part.class_names))
         label_of = {name: label for label, name in enumerate(called)}
         maps = [np.array([label_of[name] for name in part.class_names], np.int64) for part in parts]
@@ -106,6 +102,5 @@ def mix(parts: Sequence[Source], names: Sequence[str], weights: Sequence[float],
         parts=parts,
         labels=np.concatenate([table[part.labels] for table, part in zip(maps, parts, strict=True)]),
         class_names=called,
-        class_ends=list(accumulate(len(part.class_names) for part in parts)),
         images_per_epoch=[max(1, round(weight * len(part))) for weight, part in zip(weights, parts, strict=True)],
     )

@@ -99,9 +99,7 @@ class Trainer:
     def gradients(self) -> list[Tensor]:
         """All gradients there are, those of sampled centres too."""
         parameters = [*self.network.parameters(), *self.classifier.parameters()]
-        sampled = (
-            [grad for _, grad in self.classifier.gradients] if not isinstance(self.classifier, TripletLoss) else []
-        )
+        sampled = [] if isinstance(self.classifier, TripletLoss) else [grad for _, grad in self.classifier.gradients]
         return [*(parameter.grad for parameter in parameters if parameter.grad is not None), *sampled]
 
 
