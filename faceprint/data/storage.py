@@ -105,7 +105,8 @@ def open_file(path: str, *, sequential: bool = False) -> Any:
         if not is_url(path):
             return open(path, "rb")
         cache = {"cache_type": "readahead", "block_size": 4 << 20} if sequential else {"cache_type": "none"}
-        file = _fsspec().open(path, "rb", **cache).open()
+        system, inner = _fsspec().core.url_to_fs(path)
+        file = system.open(inner, "rb", **cache)
         file.seek(0)  # a server without ranges is found out here
         return file
     except FAILURES as error:
