@@ -29,6 +29,7 @@ def train(
     Example: faceprint train quickstart out=runs/first steps=100
     """
     from faceprint.config import load_config
+    from faceprint.errors import WorkerDied
     from faceprint.training.loop import TrainingFailedError
     from faceprint.training.loop import train as train_run
     from faceprint.training.run import open_run
@@ -39,7 +40,7 @@ def train(
     try:
         with _Bar(run) as report:
             outcome = train_run(run, report)
-    except TrainingFailedError as error:
+    except (TrainingFailedError, WorkerDied) as error:
         err.print(f"stopped: {error}", style="bold red", markup=False)
         sys.exit(1)
     result = summary(run, outcome)

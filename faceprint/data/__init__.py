@@ -8,12 +8,12 @@ from faceprint.data.lists import image_list
 from faceprint.data.record_source import RecordSource
 from faceprint.data.recordio import Record, RecordReader, RecordWriter
 from faceprint.data.synthetic import SyntheticFaces
-from faceprint.data.write_records import RecordSetWriter
+from faceprint.data.verify_set import verify_set
+from faceprint.data.write_set import write_set
 
 __all__ = [
     "Record",
     "RecordReader",
-    "RecordSetWriter",
     "RecordSource",
     "RecordWriter",
     "SyntheticFaces",
@@ -23,5 +23,7 @@ __all__ = [
     "image_list",
     "read_bin",
     "read_image",
+    "verify_set",
     "write_bin",
+    "write_set",
 ]

@@ -1,10 +1,10 @@
-"""The small files beside a `.rec`: `.lst`, `property` and the names of its classes."""
+"""The small files beside a `.rec`: `.lst` and `property`."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -84,25 +84,6 @@ def read_property(folder: str | os.PathLike[str]) -> Property | None:
 def write_property(folder: str | os.PathLike[str], value: Property) -> None:
     """Write the `property` of the set in a folder. Raises `UserError`."""
     write_whole(Path(folder) / "property", f"{value.num_classes},{value.height},{value.width}".encode())
-
-
-def read_class_names(path: Path) -> list[str] | None:
-    """The lines of `class_file(path)`, without which None. Raises `UserError`."""
-    file = class_file(path)
-    return _read_text(file).removesuffix("\n").split("\n") if file.is_file() else None
-
-
-def format_class_names(class_names: Sequence[str]) -> bytes:
-    """What a class file holds. Raises `UserError` for a name with a line end."""
-    broken = [name for name in class_names if "\n" in name]
-    if broken:
-        raise UserError(f"the name {broken[0]!r} of an identity holds a line end; rename it")
-    return "".join(f"{name}\n" for name in class_names).encode("utf-8", "surrogateescape")
-
-
-def class_file(path: Path) -> Path:
-    """`NAME.classes.txt` beside a record file: line i names label i."""
-    return path.with_suffix(".classes.txt")
 
 
 def _read_text(path: Path) -> str:

@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprint.data.array_cache import Arrays, cached_arrays
+from faceprint.data.class_map import CLASS_MAP, beside, read_class_map
 from faceprint.data.images import Image, ImageError, decode_image
-from faceprint.data.record_files import class_file, read_class_names, read_lst
+from faceprint.data.record_files import read_lst
+from faceprint.data.record_paths import RecordPaths
 from faceprint.data.recordio import MAGIC, MAX_PAYLOAD, PART, Record, RecordReader
 from faceprint.errors import UserError
 
@@ -82,8 +84,16 @@ class RecordSource:
             raise ImageError(f"{self.name(index)}: has the label {record.labels[0]:g}, the index says {expected}")
         return record.data
 
+    def stored_path(self, index: int) -> str:
+        return self._paths[index % len(self)] if self._paths else ""
+
     def name(self, index: int) -> str:
         return f"{self.path}: record {self.reader.index.keys[self._row(index)]}"
+
+    @cached_property
+    def _paths(self) -> RecordPaths | None:
+        lst = self.path.with_suffix(".lst")
+        return RecordPaths(lst, self.reader.index.keys[self._first : self._end]) if lst.exists() else None
 
     def _row(self, index: int) -> int:
         if not -len(self) <= index < len(self):
@@ -233,10 +243,10 @@ class _Numerals(Sequence[str]):
 
 
 def _class_names(path: Path, values: NDArray[np.int64]) -> Sequence[str]:
-    names = read_class_names(path)
+    names = read_class_map(path)
     if names is None:
         return _Numerals(values)
     if values[0] < 0 or values[-1] >= len(names):
         worst = values[0] if values[0] < 0 else values[-1]
-        raise UserError(f"{class_file(path)}: names labels 0 to {len(names) - 1}, {path} has the label {worst}")
+        raise UserError(f"{beside(path, CLASS_MAP)}: names labels 0 to {len(names) - 1}, {path} has the label {worst}")
     return [names[value] for value in values]

@@ -34,8 +34,14 @@ class Source(Protocol):
     def encoded(self, index: int) -> bytes:
         """Image `index` as it is stored, JPEG, PNG or whatever it came in: what conversions copy without decoding.
 
-        A source that stores nothing encodes as PNG. Raises `ImageError` where it cannot be read.
+        A source that stores nothing encodes as PNG. Several threads may call it at once. Raises `ImageError` where it
+        cannot be read.
         """
+        ...
+
+    def stored_path(self, index: int) -> str:
+        """The path of image `index` within the set, with forward slashes, which conversions keep; "" where the set
+        keeps none. As it was found: it may be absolute, or lead anywhere."""
         ...
 
     def name(self, index: int) -> str:
@@ -60,6 +66,9 @@ class Subset:
 
     def encoded(self, index: int) -> bytes:
         return self.source.encoded(int(self.indices[index]))
+
+    def stored_path(self, index: int) -> str:
+        return self.source.stored_path(int(self.indices[index]))
 
     def name(self, index: int) -> str:
         return self.source.name(int(self.indices[index]))
