@@ -8,7 +8,7 @@ generated faces. All read them in random order from the same file.
 
 - `plain`: torch's DataLoader over single images: Pillow, a normalised float tensor each, its usual collation.
 - `ours`: `faceprint.data.loader.Loader`, uint8 batches in shared memory.
-- `decoder`: OpenCV in a tight loop over the encoded images in memory, in as many processes at a time as there are workers.
+- `decoder`: OpenCV in a tight loop over encoded images in memory, in as many processes at a time as there are workers.
 
 Prints JSON. Ratios are medians over turns, each within its turn, so that other programs on the machine weigh on both
 sides. `decoders_per_core` are one process each, and `differs_from_opencv` is the largest difference of a pixel.
@@ -86,7 +86,7 @@ def pack(crops: str | None, folder: Path) -> tuple[RecordSource, str]:
     photographs = os.environ.get("FACEPRINT_TEST_DATA")
     if crops is None and photographs:
         crops, model = str(folder / "crops"), Path(photographs) / "models" / "face_detection_yunet_2023mar.onnx"
-        align_folder(Path(photographs) / "data" / "lfw", crops, detector_model=model, size=SIZE)
+        align_folder(Path(photographs) / "data" / "lfw", crops, detector_model=model, size=SIZE, workers=2)
     source: Source = image_folder(crops) if crops else SyntheticFaces(100, 20, size=SIZE)
     writer = RecordSetWriter(folder / "crops.rec", source.class_names)
     for index in range(len(source)):
