@@ -16,6 +16,8 @@ import pytest
 import torch
 
 import faceprint
+from faceprint.data.synthetic import SyntheticFaces
+from faceprint.data.write_folder import write_folder
 
 ROOT = Path(__file__).parent.parent
 SFACE = "face_recognition_sface_2021dec.onnx"
@@ -87,6 +89,12 @@ def test_the_how_to_with_sface(test_data: Path, tmp_path: Path) -> None:
     assert execute("docs/how-to.md", "sface", tmp_path) == 1
     card = json.loads((tmp_path / "models" / "sface" / "model.json").read_text())
     assert (card["input"]["std"], card["provenance"]["weights"]["layout"]) == (128.0, "mxnet")
+
+
+def test_the_how_to_about_loading(tmp_path: Path) -> None:
+    write_folder(SyntheticFaces(3, 4), tmp_path / "crops")
+    assert execute("docs/how-to.md", "loading", tmp_path) == 2
+    assert (tmp_path / "sheet.png").stat().st_size > 100_000
 
 
 def test_links_between_documents_lead_somewhere() -> None:
