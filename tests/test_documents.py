@@ -131,6 +131,12 @@ def test_the_how_to_of_checking(tmp_path: Path) -> None:
     assert {"synthetic-000000", "synthetic-000001"} <= set(excluded.split())
 
 
+def test_the_how_to_about_loading(tmp_path: Path) -> None:
+    write_folder(SyntheticFaces(3, 4), tmp_path / "crops")
+    assert execute("docs/how-to.md", "loading", tmp_path) == 2
+    assert (tmp_path / "sheet.png").stat().st_size > 100_000
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     links = 0
