@@ -70,8 +70,8 @@ def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = Non
     """A classifier with the classes `keep` (N,) of this one, in that order, and after them one for each row of `new`.
 
     `new` (M, D) are embeddings, such as the mean of a new identity's images: its centres take their direction, and the
-    mean length of the kept ones. For one process; every option stays. Raises `UserError` for classes that are not
-    there.
+    mean length of the kept ones. For one process; every option stays but `class_weights`, which count other images
+    now. Raises `UserError` for classes that are not there.
     """
     if classifier.num_local != classifier.num_classes:
         raise UserError("classes are changed in one process; save them and load them there")

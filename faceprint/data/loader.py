@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from faceprint.data.images import ImageError
 from faceprint.data.pixels import InputSpec
-from faceprint.data.sampler import BatchOrder, IdentityOrder
+from faceprint.data.sampler import BalancedOrder, BatchOrder, IdentityOrder
 from faceprint.data.source import Source
 from faceprint.errors import UserError
 
@@ -66,6 +66,11 @@ class _Batches(Dataset[Batch]):
                 unreadable[self.source.name(candidate)] = str(error)
                 continue
             self.spec.check(image, self.source.name(candidate))
+            if not 0 <= label < len(self.source.class_names):
+                raise UserError(
+                    f"{self.source.name(candidate)}: its label is {label}, and labels lie in 0 .."
+                    f" {len(self.source.class_names) - 1}, one for each identity of the data; mend the list or record"
+                )
             return image, label
         raise UserError("none of the images can be read: " + "; ".join(list(unreadable.values())[:3]))
 
@@ -94,7 +99,7 @@ class Loader:
     def __init__(
         self,
         source: Source,
-        order: BatchOrder | IdentityOrder,
+        order: BatchOrder | IdentityOrder | BalancedOrder,
         spec: InputSpec,
         *,
         workers: int,

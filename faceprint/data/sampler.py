@@ -94,3 +94,36 @@ class IdentityOrder:
         random = np.random.Generator(np.random.Philox(key=[self.seed, number], counter=[0, 0, 0, 1]))
         drawn = [np.resize(random.permutation(self.images[who]), self.images_per_identity) for who in chosen]
         return np.concatenate(drawn).tolist()
+
+
+class BalancedOrder:
+    """Index lists of `batch_size` images each, for batches `first` .. `last` - 1, with rare identities more often.
+
+    For every place of a batch an identity is drawn with probability in proportion to n^`power`, n the number of its
+    images, and then one of its images, each independent of the others: power 1 draws every image alike, 0 every
+    identity. `labels` (N,) is the identity of every image. Each batch is a function of `seed` and its number.
+    """
+
+    def __init__(
+        self, *, labels: NDArray[np.int64], power: float, batch_size: int, seed: int, first: int, last: int
+    ) -> None:
+        self.images = np.argsort(labels, kind="stable")
+        _, self.starts, self.counts = np.unique(labels[self.images], return_index=True, return_counts=True)
+        weights = self.counts.astype(np.float64) ** power
+        self.bounds = np.cumsum(weights) / weights.sum()
+        self.batch_size = batch_size
+        self.seed = seed
+        self.first = first
+        self.last = last
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(self.batch, range(self.first, self.last))
+
+    def batch(self, number: int) -> list[int]:
+        """The indices of batch `number` (from 0)."""
+        random = np.random.Generator(np.random.Philox(key=[self.seed, number], counter=[0, 0, 0, 2]))
+        who = np.searchsorted(self.bounds[:-1], random.random(self.batch_size), side="right")
+        return self.images[self.starts[who] + random.integers(self.counts[who])].tolist()

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from faceprint.classifier import CentreOptimizer, PartialFC, TripletLoss, estimate
+from faceprint.classifier.weighting import effective_number, inverse_frequency
+from faceprint.config import Classifier as ClassifierConfig
 from faceprint.config import Config, MarginConfig
 from faceprint.data.augment import Augmentation
 from faceprint.data.images import ImageError
 from faceprint.data.loader import Loader, default_workers
 from faceprint.data.pixels import InputSpec
-from faceprint.data.sampler import BatchOrder, IdentityOrder
+from faceprint.data.sampler import BalancedOrder, BatchOrder, IdentityOrder
 from faceprint.data.source import Source
 from faceprint.device import resolve_device
 from faceprint.distributed import world_size
@@ -121,7 +124,7 @@ def build_trainer(config: Config) -> Trainer:
         head_plan = plan_head(config, plan.num_classes, network.embedding_dim)
         head_plan.check(estimate.free_bytes(device))
         head_bytes = head_plan.total_bytes
-    classifier = build_classifier(config, margin, network.embedding_dim, plan.num_classes)
+    classifier = build_classifier(config, margin, network.embedding_dim, source)
     origin = None
     if config.init_from is not None and not config.resume:
         origin = start_from(config.init_from, network, classifier, fingerprint(source))
@@ -159,14 +162,18 @@ def build_trainer(config: Config) -> Trainer:
 
 
 def build_classifier(
-    config: Config, margin: Plain | TripletLoss, embedding_dim: int, num_classes: int
+    config: Config, margin: Plain | TripletLoss, embedding_dim: int, source: Source
 ) -> PartialFC | TripletLoss:
     """The class centres under `margin`; a triplet loss has none and stands for itself."""
     if isinstance(margin, TripletLoss):
+        if config.classifier != type(config.classifier)():
+            raise UserError(
+                "the keys of classifier are for class centres, and margin.name=triplet has none; leave them out"
+            )
         return margin
     return PartialFC(
         embedding_dim,
-        num_classes,
+        len(source.class_names),
         margin,
         config.classifier.sample_rate,
         sub_centers=config.classifier.sub_centers,
@@ -174,7 +181,18 @@ def build_classifier(
         centres=config.classifier.centres,
         product=config.classifier.product,
         same_for_any_world=config.classifier.same_for_any_world,
+        class_weights=build_class_weights(config.classifier, source),
     )
+
+
+def build_class_weights(config: ClassifierConfig, source: Source) -> Tensor | None:
+    """The weight of each class, (C,), by its images in `source`; None where all are alike."""
+    counts = np.bincount(source.labels, minlength=len(source.class_names))
+    if config.class_weights == "inverse":
+        return inverse_frequency(counts, config.class_weight_power)
+    if config.class_weights == "effective":
+        return effective_number(counts, config.class_weight_beta)
+    return None
 
 
 def plan_head(config: Config, num_classes: int, embedding_dim: int) -> estimate.HeadPlan:
@@ -315,8 +333,17 @@ def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:
     )
 
 
-def build_order(config: Config, trainer: Trainer, first: int, last: int) -> BatchOrder | IdentityOrder:
+def build_order(config: Config, trainer: Trainer, first: int, last: int) -> BatchOrder | IdentityOrder | BalancedOrder:
     """The images of batches `first` .. `last` - 1, as `config.sampler` has them."""
+    if config.sampler.name == "balanced":
+        return BalancedOrder(
+            labels=trainer.source.labels,
+            power=config.sampler.power,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            first=first,
+            last=last,
+        )
     if config.sampler.name == "shuffle":
         return BatchOrder(
             num_images=trainer.plan.num_images, batch_size=config.batch_size, seed=config.seed, first=first, last=last

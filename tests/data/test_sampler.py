@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from faceprint.data.sampler import IdentityOrder
+from faceprint.data.sampler import BalancedOrder, IdentityOrder
 from faceprint.errors import UserError
 
 LABELS = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])[np.random.default_rng(0).permutation(55)]
@@ -44,3 +44,26 @@ def test_a_batch_is_a_function_of_seed_and_number() -> None:
 def test_too_few_identities_are_refused() -> None:
     with pytest.raises(UserError, match="batch of 11 identities needs at least as many in the data, there are 10"):
         order(identities=11)
+
+
+def balanced(power: float, first: int = 0, last: int = 400, seed: int = 0) -> BalancedOrder:
+    return BalancedOrder(labels=LABELS, power=power, batch_size=50, seed=seed, first=first, last=last)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_identities_come_by_a_power_of_their_images(power: float) -> None:
+    drawn = np.concatenate(list(balanced(power)))
+    expected = np.arange(1, 11) ** power / (np.arange(1, 11) ** power).sum()
+    shares = np.bincount(LABELS[drawn], minlength=10) / len(drawn)
+    # 20,000 independent draws: four standard deviations of a share.
+    assert (np.abs(shares - expected) < 4 * np.sqrt(expected / len(drawn))).all()
+    # The images of an identity come alike, and every one does.
+    tenth = np.bincount(drawn, minlength=55)[LABELS == 9]
+    assert tenth.min() > 0.7 * tenth.mean()
+
+
+def test_a_balanced_batch_is_a_function_of_seed_and_number() -> None:
+    made = list(balanced(0.5))
+    assert len(made) == len(balanced(0.5)) == 400
+    assert list(balanced(0.5, first=17)) == made[17:]
+    assert list(balanced(0.5, seed=1)) != made
