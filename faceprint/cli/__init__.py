@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from faceprint.cli import bench, data, embed, evaluate, export, harden, import_weights, plot, train, verify, zoo
+from faceprint.cli import (
+    bench,
+    centres,
+    data,
+    embed,
+    evaluate,
+    export,
+    harden,
+    import_weights,
+    plot,
+    train,
+    verify,
+    zoo,
+)
 from faceprint.cli.output import err
 from faceprint.errors import UserError
 
@@ -25,6 +38,7 @@ app.command("export")(export.export)
 app.command("import")(import_weights.import_weights)
 app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
+app.command("centres")(centres.centres)
 app.command("harden")(harden.harden)
 app.command("plot")(plot.plot)
 app.command("zoo")(zoo.zoo)
