@@ -27,6 +27,8 @@ class BatchStatistics(NamedTuple):
 
     target_cosine: Tensor
     """Mean cosine between an embedding and the centre of its own class."""
+    lowest_cosine: Tensor
+    """The lowest of those cosines: of an image that may have a wrong label."""
     accuracy: Tensor
     """Share of the batch whose own class scores highest of the active ones, without margin, in [0, 1]."""
     embedding_norm: Tensor
@@ -143,6 +145,7 @@ class PartialFC(nn.Module):
             loss = loss + (penalty if rank() == 0 else penalty.detach())
             return loss, BatchStatistics(
                 targets.cosine.mean(),
+                targets.cosine.min(),
                 (targets.score >= best_other).float().mean(),
                 norms.detach().mean(),
                 classes.num_active,

@@ -61,9 +61,9 @@ class IdentityTable:
     @classmethod
     def empty(cls, source: Source) -> IdentityTable:
         count = len(source.class_names)
-        numbers = [np.full(count, -1, np.int64) for _ in range(2)]
-        cosines = [np.full(count, np.nan, np.float32) for _ in range(3)]
-        return cls(source, np.zeros(count, np.int64), *cosines, *numbers)
+        counts, worst, nearest = np.zeros((3, count), np.int64)
+        mean, lowest, nearest_cosine = np.full((3, count), np.nan, np.float32)
+        return cls(source, counts, mean, lowest, nearest_cosine, worst, nearest)
 
     def rows(self) -> Iterator[IdentityRow]:
         """The identities with images, the most suspicious first: those whose images lie far from their own centre for

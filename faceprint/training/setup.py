@@ -34,6 +34,7 @@ from faceprint.models import FaceNetwork, create_model
 from faceprint.models.norms import mixing_logits
 from faceprint.registry import Table, unknown
 from faceprint.training.initial import start_from
+from faceprint.training.measure import HeadTimer
 from faceprint.training.optim import make_optimizer
 from faceprint.training.schedule import make_schedule, piecewise_linear
 from faceprint.training.sources import build_source, fingerprint
@@ -83,6 +84,8 @@ class Trainer:
     memory_format: torch.memory_format
     head_bytes: int
     """Memory of class centres, their momentum and their gradients in one process, as estimated before it was taken."""
+    head_timer: HeadTimer
+    """Counts the time in classifier and its optimiser."""
     origin: str | None
     """Where the first weights came from, in words; None for random ones, and for a resumed run."""
 
@@ -157,6 +160,7 @@ def build_trainer(config: Config) -> Trainer:
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
         head_bytes=head_bytes,
+        head_timer=HeadTimer(device),
         origin=origin,
     )
 
