@@ -311,8 +311,14 @@ class Config(Section):
     out: Path | None = None
     """The run folder; null: `runs/` and the recipe's name."""
     init_from: Path | None = None
-    """Whose weights are the first: a run folder (class centres too, where the people are the same), a model folder or a
-    file of published weights; null: random ones."""
+    """Whose weights are the first: a run folder (class centres too), a model folder or a file of published weights;
+    null: random ones."""
+    init_match: bool = True
+    """Of `init_from`: people who have the same name in both trainings keep their class centres. Say false where names
+    are numbers that mean others here."""
+    init_images: Count = 4
+    """Of `init_from`: the centre of a person who is new begins as the mean embedding of so many of their images; 0: as
+    random numbers."""
     seed: Count = 0
     """Of the first weights, the order of the data and the augmentation."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"

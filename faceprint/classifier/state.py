@@ -81,8 +81,7 @@ def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = Non
     kept = classifier.centres.detach().view(-1, subs, dim)[keep].float()
     added = torch.empty(0, subs, dim)
     if new is not None:
-        length = kept.norm(dim=2).mean() if len(kept) else torch.tensor(1.0)
-        added = (nn.functional.normalize(new.float()) * length)[:, None].expand(-1, subs, -1)
+        added = new_centres(new, kept if len(kept) else torch.ones(1, 1)).expand(-1, subs, -1)
     changed = PartialFC(
         dim,
         len(kept) + len(added),
@@ -99,6 +98,11 @@ def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = Non
         if changed.bias is not None and classifier.bias is not None:
             changed.bias[: len(kept) * subs] = classifier.bias.view(-1, subs)[keep].flatten()
     return changed
+
+
+def new_centres(embeddings: Tensor, like: Tensor) -> Tensor:
+    """Centres (M, 1, D) in the direction of `embeddings` (M, D), with the mean length of the centres `like` (…, D)."""
+    return (nn.functional.normalize(embeddings.float()) * like.float().norm(dim=-1).mean())[:, None]
 
 
 def _tensors(classifier: PartialFC, optimizer: CentreOptimizer | None) -> Iterator[tuple[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""How well the images of each identity hold together, and which other is nearest: a table for cleaning data."""
+"""Centres of identities by a trained network: a table for cleaning data, and where centres of new identities begin."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def examine(
     centres = np.zeros((len(source.class_names), embedder.embedding_dim), np.float32)
     done = 0
     for chunk in whole_identities(source.labels, IMAGES):
-        kept, embeddings = _embed(embedder, source, chunk, table.unreadable)
+        kept, embeddings = embed_readable(embedder, source, chunk, table.unreadable)
         labels = source.labels[kept]
         for label in np.unique(labels):
             own = labels == label
@@ -164,7 +164,34 @@ def nearest_others(centres: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float
     return numbers.cpu().numpy(), best.cpu().numpy()
 
 
-def _embed(
+def mean_embeddings(
+    embedder: Embedder, source: Source, labels: NDArray[np.int64], images: int
+) -> tuple[Floats, dict[str, str]]:
+    """The mean embedding of each of the identities `labels` (M,), over its first `images` images: float32 (M, D).
+
+    A row of zeros where none of them can be read; names of those that cannot, with the reasons, are given back.
+    """
+    chosen = first_images(source.labels, labels, images)
+    place = np.full(len(source.class_names), -1, np.int64)
+    place[labels] = np.arange(len(labels))
+    sums, counts = np.zeros((len(labels), embedder.embedding_dim), np.float32), np.zeros(len(labels), np.float32)
+    unreadable: dict[str, str] = {}
+    for first in range(0, len(chosen), IMAGES):
+        kept, embeddings = embed_readable(embedder, source, chosen[first : first + IMAGES], unreadable)
+        np.add.at(sums, place[source.labels[kept]], embeddings)
+        np.add.at(counts, place[source.labels[kept]], 1)
+    return sums / np.maximum(counts, 1)[:, None], unreadable
+
+
+def first_images(labels: NDArray[np.int64], wanted: NDArray[np.int64], images: int) -> NDArray[np.int64]:
+    """The indices of `labels` (N,) that are among the first `images` of one of the labels `wanted`, label by label."""
+    order = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    place = np.arange(len(order)) - np.repeat(starts, counts)
+    return order[(place < images) & np.isin(labels[order], wanted)]
+
+
+def embed_readable(
     embedder: Embedder, source: Source, indices: NDArray[np.int64], unreadable: dict[str, str]
 ) -> tuple[NDArray[np.int64], Floats]:
     """Those of `indices` that can be read, and their embeddings; the others go to `unreadable`."""

@@ -33,11 +33,11 @@ from faceprint.memory import keep_freed_memory
 from faceprint.models import FaceNetwork, create_model
 from faceprint.models.norms import mixing_logits
 from faceprint.registry import Table, unknown
-from faceprint.training.initial import start_from
+from faceprint.training.initial import Start, start_from
 from faceprint.training.measure import HeadTimer
 from faceprint.training.optim import make_optimizer
 from faceprint.training.schedule import make_schedule, piecewise_linear
-from faceprint.training.sources import build_source, fingerprint
+from faceprint.training.sources import build_source
 
 LOSSES: Table[type[Plain] | type[TripletLoss]] = Table("margin", [*MARGINS.items(), ("triplet", TripletLoss)])
 """What `margin.name` takes: the margins of a classifier, and the loss that needs none."""
@@ -128,12 +128,13 @@ def build_trainer(config: Config) -> Trainer:
         head_plan.check(estimate.free_bytes(device))
         head_bytes = head_plan.total_bytes
     classifier = build_classifier(config, margin, network.embedding_dim, source)
-    origin = None
-    if config.init_from is not None and not config.resume:
-        origin = start_from(config.init_from, network, classifier, fingerprint(source))
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
     classifier.to(device)
+    origin = None
+    if config.init_from is not None and not config.resume:
+        start = Start(config.init_from, config.init_match, config.init_images)
+        origin = start_from(start, network, classifier, source, spec, device)
     optimizer = make_optimizer(
         config.optimizer.name,
         network.parameters(),
