@@ -180,7 +180,7 @@ def mean_embeddings(
         kept, embeddings = embed_readable(embedder, source, chosen[first : first + IMAGES], unreadable)
         np.add.at(sums, place[source.labels[kept]], embeddings)
         np.add.at(counts, place[source.labels[kept]], 1)
-    return sums / np.maximum(counts, 1)[:, None], unreadable
+    return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32), unreadable
 
 
 def first_images(labels: NDArray[np.int64], wanted: NDArray[np.int64], images: int) -> NDArray[np.int64]:

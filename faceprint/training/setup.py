@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faceprint.classifier import CentreOptimizer, PartialFC, TripletLoss, estimate
+from faceprint.classifier import CentreOptimizer, PartialFC, TripletLoss
+from faceprint.classifier.estimate import HeadEstimate, HeadPlan
 from faceprint.classifier.weighting import effective_number, inverse_frequency
 from faceprint.config import Classifier as ClassifierConfig
 from faceprint.config import Config, MarginConfig
@@ -82,8 +83,8 @@ class Trainer:
     augmentation: Augmentation
     autocast: Callable[[], AbstractContextManager[Any]]
     memory_format: torch.memory_format
-    head_bytes: int
-    """Memory of class centres, their momentum and their gradients in one process, as estimated before it was taken."""
+    head: HeadEstimate | None
+    """What the classifier takes, as estimated before it was made; None for a loss without class centres."""
     head_timer: HeadTimer
     """Counts the time in classifier and its optimiser."""
     origin: str | None
@@ -122,11 +123,9 @@ def build_trainer(config: Config) -> Trainer:
         **config.network.options,
     )
     margin = build_margin(config.margin.name, config.margin.options, plan.num_classes)
-    head_bytes = 0
+    head = None
     if not isinstance(margin, TripletLoss):
-        head_plan = plan_head(config, plan.num_classes, network.embedding_dim)
-        head_plan.check(estimate.free_bytes(device))
-        head_bytes = head_plan.total_bytes
+        head = plan_head(config, plan.num_classes, network.embedding_dim).estimate(margin, device)
     classifier = build_classifier(config, margin, network.embedding_dim, source)
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
@@ -160,7 +159,7 @@ def build_trainer(config: Config) -> Trainer:
         augmentation=Augmentation(**config.augment.model_dump()),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
-        head_bytes=head_bytes,
+        head=head,
         head_timer=HeadTimer(device),
         origin=origin,
     )
@@ -200,8 +199,8 @@ def build_class_weights(config: ClassifierConfig, source: Source) -> Tensor | No
     return None
 
 
-def plan_head(config: Config, num_classes: int, embedding_dim: int) -> estimate.HeadPlan:
-    return estimate.HeadPlan(
+def plan_head(config: Config, num_classes: int, embedding_dim: int) -> HeadPlan:
+    return HeadPlan(
         num_classes=num_classes,
         embedding_dim=embedding_dim,
         sample_rate=config.classifier.sample_rate,
@@ -210,6 +209,10 @@ def plan_head(config: Config, num_classes: int, embedding_dim: int) -> estimate.
         centres=config.classifier.centres,
         state=config.classifier.state,
         optimizer=config.optimizer.name,
+        product=config.classifier.product,
+        update=config.classifier.update,
+        batch_size=config.batch_size,
+        passes=config.accumulate,
     )
 
 
