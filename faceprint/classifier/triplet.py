@@ -17,9 +17,9 @@ Mining = Literal["batch_hard", "semi_hard"]
 class TripletLoss(nn.Module):
     """mean(max(0, d(a, p) - d(a, n) + m)) over triplets of anchor, positive (same identity) and negative (another).
 
-    d is the squared Euclidean distance of L2-normalised embeddings, 0..4 (Schroff et al., arXiv 1503.03832, equation
-    2); 0 <= `margin` m <= 4. `mining` chooses the triplets:
-    - "batch_hard": an anchor's farthest positive and nearest negative (Hermans et al., arXiv 1703.07737, equation 5;
+    d is the squared Euclidean distance of L2-normalised embeddings, 0..4 (Schroff et al., arXiv 1503.03832, section
+    3.1); 0 <= `margin` m <= 4. `mining` chooses the triplets:
+    - "batch_hard": an anchor's farthest positive and nearest negative (Hermans et al., arXiv 1703.07737, section 2;
       **squared distances, because the gradient of plain ones has no bound at 0**);
     - "semi_hard": for each anchor and positive the nearest negative that is farther than the positive (section 3.2 of
       1503.03832); where there is none, the farthest negative.
