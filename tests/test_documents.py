@@ -75,7 +75,7 @@ def test_the_how_to_with_photographs(test_data: Path, tmp_path: Path, monkeypatc
 
 def test_the_how_to_with_wrong_labels(tmp_path: Path) -> None:
     assert execute("docs/how-to.md", "cleaning", tmp_path) == 2
-    assert (tmp_path / "centres.csv").read_text().count("\n") == 201
+    assert (tmp_path / "centres.csv").read_text().count("\n") == 21
 
 
 def test_the_how_to_with_weights(tmp_path: Path) -> None:
