@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from faceprint.classifier import BatchStatistics
 from faceprint.data.loader import Batch
 from faceprint.errors import UserError
+from faceprint.models.switch_norm import sharpen
 from faceprint.training.measure import Stopwatch
 from faceprint.training.optim import clip_gradients, scale_gradient, set_learning_rate, set_options
 from faceprint.training.run import Run
@@ -62,6 +63,7 @@ def _train(run: Run, report: Report) -> Outcome:
         for optimizer in trainer.optimizers():
             set_learning_rate(optimizer, lr)
         set_options(trainer.margin, trainer.margin_schedule(run.step))
+        sharpen(trainer.sparsest, run.step / max(1, total - 1))
         for part in range(config.accumulate):
             batch = _next(batches, watch)
             images = prepare(batch, trainer, _generator(config.seed, run.step * config.accumulate + part))

@@ -32,7 +32,7 @@ from faceprint.margins import MARGINS
 from faceprint.margins.plain import Plain
 from faceprint.memory import keep_freed_memory
 from faceprint.models import FaceNetwork, create_model
-from faceprint.models.norms import mixing_logits
+from faceprint.models.norms import SwitchNorm2d, mixing_logits, sparsest_layers
 from faceprint.registry import Table, unknown
 from faceprint.training.initial import Start, start_from
 from faceprint.training.measure import HeadTimer
@@ -42,6 +42,8 @@ from faceprint.training.sources import build_source
 
 LOSSES: Table[type[Plain] | type[TripletLoss]] = Table("margin", [*MARGINS.items(), ("triplet", TripletLoss)])
 """What `margin.name` takes: the margins of a classifier, and the loss that needs none."""
+SPARSEST_LR_FACTOR = 0.1
+"""Learning rate of the logits under SparsestMax beside the network's, as published."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Trainer:
     """What the classifier takes, as estimated before it was made; None for a loss without class centres."""
     head_timer: HeadTimer
     """Counts the time in classifier and its optimiser."""
+    sparsest: list[SwitchNorm2d]
+    """SN layers whose mixture becomes a choice as training goes on."""
     origin: str | None
     """Where the first weights came from, in words; None for random ones, and for a resumed run."""
 
@@ -134,6 +138,7 @@ def build_trainer(config: Config) -> Trainer:
     if config.init_from is not None and not config.resume:
         start = Start(config.init_from, config.init_match, config.init_images)
         origin = start_from(start, network, classifier, source, spec, device)
+    sparsest = sparsest_layers(network)
     optimizer = make_optimizer(
         config.optimizer.name,
         network.parameters(),
@@ -141,6 +146,7 @@ def build_trainer(config: Config) -> Trainer:
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
         undecayed=mixing_logits(network),
+        undecayed_lr_factor=SPARSEST_LR_FACTOR if sparsest else 1.0,
     )
     return Trainer(
         plan=plan,
@@ -161,6 +167,7 @@ def build_trainer(config: Config) -> Trainer:
         memory_format=memory_format,
         head=head,
         head_timer=HeadTimer(device),
+        sparsest=sparsest,
         origin=origin,
     )
 
