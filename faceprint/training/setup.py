@@ -26,7 +26,7 @@ from faceprint.data.pixels import InputSpec
 from faceprint.data.sampler import BalancedOrder, BatchOrder, IdentityOrder
 from faceprint.data.source import Source
 from faceprint.device import resolve_device
-from faceprint.distributed import world_size
+from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.margins import MARGINS
 from faceprint.margins.plain import Plain
@@ -358,6 +358,8 @@ def build_order(config: Config, trainer: Trainer, first: int, last: int) -> Batc
             seed=config.seed,
             first=first,
             last=last,
+            rank=rank(),
+            world=world_size(),
         )
     if config.sampler.name == "shuffle":
         return BatchOrder(

@@ -67,3 +67,10 @@ def test_a_balanced_batch_is_a_function_of_seed_and_number() -> None:
     assert len(made) == len(balanced(0.5)) == 400
     assert list(balanced(0.5, first=17)) == made[17:]
     assert list(balanced(0.5, seed=1)) != made
+
+
+def test_processes_share_one_stream_of_balanced_batches() -> None:
+    options = {"labels": LABELS, "power": 0.5, "batch_size": 8, "seed": 0}
+    alone = list(BalancedOrder(**options, first=6, last=15))  # pyright: ignore
+    shared = [list(BalancedOrder(**options, first=2, last=5, rank=rank, world=3)) for rank in range(3)]  # pyright: ignore
+    assert [batch for step in zip(*shared, strict=True) for batch in step] == alone
