@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from faceprint.data.write_folder import write_folder
 
 from faceprint.data.benchmark import benchmark_loading
 from faceprint.data.folder import image_folder
 from faceprint.data.synthetic import SyntheticFaces
-from faceprint.data.write_folder import write_folder
 from faceprint.errors import UserError
 from faceprint.inference.benchmark import benchmark_embedding
 from faceprint.memory import keep_freed_memory

@@ -15,11 +15,11 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from faceprint.data.write_folder import write_folder
 from onnx import TensorProto, helper
 
 import faceprint
 from faceprint.data.synthetic import SyntheticFaces
-from faceprint.data.write_folder import write_folder
 
 ROOT = Path(__file__).parent.parent
 SFACE = "face_recognition_sface_2021dec.onnx"
@@ -90,6 +90,11 @@ def test_the_how_to_with_a_record_set(test_data: Path, tmp_path: Path) -> None:
     shutil.copytree(test_data / "data" / "mxnet" / "insightface", tmp_path / "faces")
     assert execute("docs/how-to.md", "record", tmp_path) == 1
     assert (tmp_path / "runs" / "record" / "model" / "model.safetensors").exists()
+
+
+def test_the_how_to_with_wrong_labels(tmp_path: Path) -> None:
+    assert execute("docs/how-to.md", "cleaning", tmp_path) == 2
+    assert (tmp_path / "centres.csv").read_text().count("\n") == 21
 
 
 def test_the_how_to_with_weights(tmp_path: Path) -> None:

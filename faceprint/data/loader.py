@@ -55,6 +55,11 @@ class _Pixels:
                 unreadable[self.source.name(candidate)] = str(error)
                 continue
             self.spec.check(image, self.source.name(candidate))
+            if not 0 <= label < len(self.source.class_names):
+                raise UserError(
+                    f"{self.source.name(candidate)}: its label is {label}, and labels lie in 0 .."
+                    f" {len(self.source.class_names) - 1}, one for each identity of the data; mend the list or record"
+                )
             return image, label
         raise UserError("none of the images can be read: " + "; ".join(list(unreadable.values())[:3]))
 

@@ -166,3 +166,45 @@ class IdentityOrder:
     def _draw(self, who: int, random: np.random.Generator) -> NDArray[np.integer]:
         images = self.by_identity[self.ends[who - 1] if who else 0 : self.ends[who]]
         return np.resize(random.permutation(images), self.images_per_identity)
+
+
+class BalancedOrder:
+    """Batches of `batch_size` indices, with rare identities more often: `first` .. `last` - 1 of this process.
+
+    For every place of a batch an identity is drawn with probability in proportion to n^`power`, n the number of its
+    images, and then one of its images, each independent of the others: power 1 draws every image alike, 0 every
+    identity. `labels` (N,) is the identity of every image. Batches are blocks of one stream, of which the process
+    numbered `rank` of `world` takes blocks rank, rank + world, …; each block is a function of `seed` and its number.
+    """
+
+    def __init__(
+        self,
+        *,
+        labels: NDArray[np.int64],
+        power: float,
+        batch_size: int,
+        seed: int,
+        first: int,
+        last: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.images = np.argsort(labels, kind="stable")
+        _, self.starts, self.counts = np.unique(labels[self.images], return_index=True, return_counts=True)
+        weights = self.counts.astype(np.float64) ** power
+        self.bounds = np.cumsum(weights) / weights.sum()
+        self.batch_size = batch_size
+        self.seed = seed
+        self.blocks = range(first * world + rank, last * world + rank, world)
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(self.block, self.blocks)
+
+    def block(self, number: int) -> list[int]:
+        """The indices of block `number` (from 0)."""
+        random = np.random.Generator(np.random.Philox(key=[self.seed, number], counter=[0, 0, 0, 2]))
+        who = np.searchsorted(self.bounds[:-1], random.random(self.batch_size), side="right")
+        return self.images[self.starts[who] + random.integers(self.counts[who])].tolist()

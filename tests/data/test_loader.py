@@ -88,6 +88,14 @@ def test_a_wrong_size_ends_the_training_with_the_name(folder: Path, workers: int
         list(loader)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_label_out_of_range_is_named_with_its_image(folder: Path, workers: int) -> None:
+    source = image_folder(folder)
+    source.labels[source.labels == 1] = 7  # as in a record that disagrees with its index
+    with pytest.raises(UserError, match=r"p1/\d\.png: its label is 7, and labels lie in 0 \.\. 1"):
+        list(Loader(source, order(0, 5), SPEC, workers=workers, max_unreadable=0))
+
+
 def test_nothing_readable_is_an_error(folder: Path) -> None:
     for path in folder.rglob("*.png"):
         path.write_bytes(b"")

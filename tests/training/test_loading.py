@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from faceprint.data.write_folder import write_folder
 
 from faceprint.cli.data_loading import preview as preview_command
 from faceprint.config import Config
 from faceprint.data.synthetic import SyntheticFaces
-from faceprint.data.write_folder import write_folder
 from faceprint.errors import UserError
 from faceprint.training import setup
 from faceprint.training.preview import preview
