@@ -17,8 +17,8 @@ from faceprint.evaluation.protocols import Embeds
 from faceprint.evaluation.source_embeddings import (
     SourceEmbeddings,
     embed_source,
+    near_cosine,
     robust_centres,
-    typical_cosine,
 )
 from faceprint.files import write_csv
 
@@ -81,8 +81,8 @@ def clean_source(
     An image is an outlier where its cosine to the centre of its identity (`robust_centres`) is below `outlier_limit`,
     by default the one that 1 in 1,000 strangers reaches, measured on images and centres of other identities: it is no
     more like its identity than anybody. Two identities look alike where their centres' cosine is above `alike_limit`,
-    by default `typical_cosine`, what an image has to the others of its identity. Raises `UserError` as `embed_source`
-    does, and for fewer than two identities.
+    by default `near_cosine`, what nine in ten images have to the others of their identity. Raises `UserError` as
+    `embed_source` does, and for fewer than two identities.
     """
     embeddings = embed_source(embedder, source, batch_size=batch_size, scratch=scratch, progress=progress)
     centres, labels = robust_centres(embeddings)
@@ -91,7 +91,7 @@ def clean_source(
     own = np.searchsorted(labels, embeddings.labels)
     own_cosine = paired_cosine(embeddings.vectors, centres, own)
     low = stranger_limit(embeddings.vectors, centres, own) if outlier_limit is None else outlier_limit
-    high = typical_cosine(embeddings) if alike_limit is None else alike_limit
+    high = near_cosine(embeddings) if alike_limit is None else alike_limit
     outliers = np.flatnonzero(own_cosine < low)
     other = nearest(
         embeddings.vectors[outliers],
