@@ -19,7 +19,7 @@ from faceprint.data.digest import PART
 from faceprint.data.extras import require
 from faceprint.data.identities import number_identities
 from faceprint.data.images import Image, ImageError, decode_image
-from faceprint.data.storage import FAILURES, find_files, open_file
+from faceprint.data.storage import find_files, open_file, reading
 from faceprint.errors import UserError
 
 LABEL_COLUMNS = ("identity", "label")
@@ -56,7 +56,7 @@ class GroupReader:
         self._lock = threading.Lock()
 
     def read(self, file: int, group: int) -> Any:
-        """The column of one row group, a pyarrow ChunkedArray. Raises `OSError` and the like."""
+        """The column of one row group, a pyarrow ChunkedArray. Raises what `reading` takes."""
         if self._process != os.getpid():
             self._reset()
         key = (file, group)
@@ -119,10 +119,8 @@ class ParquetSource:
 
     def _value(self, reader: GroupReader, index: int) -> Any:
         group = self.groups[self.storage[index]]
-        try:
+        with reading(self.name(index), ImageError):
             return reader.read(group.file, group.number)[int(self.rows[index]) - group.first].as_py()
-        except FAILURES as error:
-            raise ImageError(f"{self.name(index)}: cannot be read ({error})") from error
 
     def name(self, index: int) -> str:
         """The file, and the row in it, from 0."""
@@ -154,10 +152,8 @@ def parquet_source(
             groups.append(Group(number, group, total, first_of_file))
             sizes.append(_group_rows(file, group, path))
             total += sizes[-1]
-        try:
+        with reading(f"{path}: column {column}"):
             columns.append(file.read([column], use_threads=False)[column])
-        except FAILURES as error:
-            raise UserError(f"{path}: its labels cannot be read ({error})") from error
         stated = stated or _stated_names(file.schema_arrow, column)
     codes, names, numbers = _codes(columns, paths)
     rows = np.flatnonzero(codes >= 0)
@@ -178,10 +174,8 @@ def parquet_source(
 def open_parquet(path: str) -> Any:
     """A pyarrow ParquetFile. Raises `UserError` for a file that is none."""
     parquet = require("pyarrow.parquet", "parquet", "Parquet files")
-    try:
+    with reading(f"{path}, as a Parquet file,"):
         return parquet.ParquetFile(open_file(path), page_checksum_verification=True)
-    except FAILURES as error:
-        raise UserError(f"{path}: is no readable Parquet file ({error})") from error
 
 
 def _label_column(schema: Any, wanted: str | None, path: str) -> str:

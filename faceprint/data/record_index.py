@@ -43,6 +43,8 @@ class RecordIndex:
         """Row of the first key that is at least `key`; behind the last where there is none."""
         if key > int(self.keys[-1]):
             return len(self.keys)
+        if key >= (first := int(self.keys[0])) and key - first < len(self.keys) and self.keys[key - first] == key:
+            return key - first  # keys without gaps, as most sets have them, need no search
         return int(self.keys.searchsorted(self.keys.dtype.type(max(key, 0))))  # another type would convert all keys
 
     def row(self, key: int) -> int:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypedDict
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from faceprint.data.class_map import CLASS_MAP, parse_class_map, read_class_map
 from faceprint.data.identities import number_identities
 from faceprint.data.images import IMAGE_SUFFIXES, Image, ImageError, decode_image
-from faceprint.data.storage import FAILURES, RangeReader, describe_file, find_files, is_url, open_file
+from faceprint.data.storage import RangeReader, describe_file, find_files, is_url, open_file, reading
 from faceprint.data.tar import BLOCK, END_OF_ARCHIVE, MAX_MEMBER_NAME, Member, make_member, read_members, read_name
 from faceprint.errors import UserError
 from faceprint.files import write_whole
@@ -88,10 +89,8 @@ class ShardSource:
 
     def _read(self, index: int, offset: int, size: int) -> bytes:
         shard = int(self.storage[index])
-        try:
+        with reading(f"{self.reader.paths[shard]}: byte {offset}", ImageError):
             data = self.reader.read(shard, offset, size)
-        except FAILURES as error:
-            raise ImageError(f"{self.reader.paths[shard]}: byte {offset} cannot be read ({error})") from error
         if len(data) != size:
             raise ImageError(
                 f"{self.reader.paths[shard]}: has no {size} bytes at byte {offset}; changed since indexed?"
@@ -161,7 +160,7 @@ def read_class_names(shard: str) -> list[str] | None:
     try:
         with open_file(f"{os.path.dirname(shard)}/{CLASS_MAP}", sequential=True) as file:
             return parse_class_map(file.read())
-    except (UserError, *FAILURES):
+    except Exception:
         return None  # servers say in many ways that a file is not there
 
 
@@ -172,7 +171,7 @@ def cached_index(path: str) -> Index:
     kept = cache_folder() / INDEX_FOLDER / f"{hashlib.sha256(f'{where} {state}'.encode()).hexdigest()[:32]}.npz"
     found = _load_index(kept, size)
     if found is None:
-        with open_file(path, sequential=True) as file:
+        with reading(path), open_file(path, sequential=True) as file:
             found = make_index(file, size, path)
         _keep_index(kept, found)
     return found
@@ -188,7 +187,7 @@ def _load_index(path: Path, size: int) -> Index | None:
         with np.load(path, allow_pickle=False) as arrays:
             told = json.loads(arrays["told"].tobytes())
             columns = {name: arrays[name].astype(np.int64) for name in ("offsets", "sizes", "codes")}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, NotImplementedError):
         return None  # not there, or not whole: it is made again
     index = Index(**columns, names=told["names"], skipped=told["skipped"])
     ends = index["offsets"] + index["sizes"]

@@ -32,7 +32,7 @@ from faceprint.margins import MARGINS
 from faceprint.margins.plain import Plain
 from faceprint.memory import keep_freed_memory
 from faceprint.models import FaceNetwork, create_model
-from faceprint.models.norms import mixing_logits
+from faceprint.models.norms import SwitchNorm2d, mixing_logits, sparsest_layers
 from faceprint.registry import Table, unknown
 from faceprint.training.initial import start_from
 from faceprint.training.optim import make_optimizer
@@ -42,6 +42,8 @@ from faceprint.training.sources import build_source, epoch_images, fingerprint
 
 LOSSES: Table[type[Plain] | type[TripletLoss]] = Table("margin", [*MARGINS.items(), ("triplet", TripletLoss)])
 """What `margin.name` takes: the margins of a classifier, and the loss that needs none."""
+SPARSEST_LR_FACTOR = 0.1
+"""Learning rate of the logits under SparsestMax beside the network's, as published."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Trainer:
     memory_format: torch.memory_format
     head_bytes: int
     """Memory of class centres, their momentum and their gradients in one process, as estimated before it was taken."""
+    sparsest: list[SwitchNorm2d]
+    """SN layers whose mixture becomes a choice as training goes on."""
     origin: str | None
     """Where the first weights came from, in words; None for random ones, and for a resumed run."""
 
@@ -138,6 +142,7 @@ def build_trainer(config: Config) -> Trainer:
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
     classifier.to(device)
+    sparsest = sparsest_layers(network)
     optimizer = make_optimizer(
         config.optimizer.name,
         network.parameters(),
@@ -145,6 +150,7 @@ def build_trainer(config: Config) -> Trainer:
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
         undecayed=mixing_logits(network),
+        undecayed_lr_factor=SPARSEST_LR_FACTOR if sparsest else 1.0,
     )
     return Trainer(
         plan=plan,
@@ -164,6 +170,7 @@ def build_trainer(config: Config) -> Trainer:
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
         head_bytes=head_bytes,
+        sparsest=sparsest,
         origin=origin,
     )
 
