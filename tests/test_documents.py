@@ -73,6 +73,14 @@ def test_the_how_to_with_photographs(test_data: Path, tmp_path: Path, monkeypatc
     assert (tmp_path / "roc.png").exists()
 
 
+def test_the_how_to_with_data_of_every_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert execute("docs/how-to.md", "shapes", tmp_path) == 7
+    runs = [tmp_path / "runs" / name / "metrics.jsonl" for name in ("folder", "shards", "parquet", "mixed")]
+    losses = [[json.loads(line)["loss"] for line in path.read_text().splitlines()] for path in runs]
+    assert losses[0] == losses[1] == losses[2] != losses[3]
+
+
 def test_the_how_to_with_weights(tmp_path: Path) -> None:
     first = tmp_path / "backbone.pth"
     faceprint.models.export_weights(faceprint.create_model("mbf"), first)
