@@ -75,7 +75,7 @@ class ShardSource:
     def name(self, index: int) -> str:
         """The shard and the name in it."""
         try:
-            name = self.stored_path(index)
+            name = self._member(index)
         except ImageError:
             name = f"byte {self.offsets[index]}"
         return f"{self.reader.paths[self.storage[index]]}/{name}"
@@ -84,6 +84,9 @@ class ShardSource:
         """The name in the shard, its first 100 bytes where it is longer; none for shards behind a URL."""
         if is_url(self.reader.paths[int(self.storage[index])]):
             return ""  # it would take a request for each image
+        return self._member(index)
+
+    def _member(self, index: int) -> str:
         return read_name(self._read(index, int(self.offsets[index]) - BLOCK, BLOCK))
 
     def _read(self, index: int, offset: int, size: int) -> bytes:
