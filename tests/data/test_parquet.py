@@ -120,7 +120,7 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"row 0: holds no image \(paths"):
         parquet_source(path)[0]
     (tmp_path / "y.parquet").write_bytes(b"PAR1 nonsense PAR1")
-    with pytest.raises(UserError, match="as a Parquet file, cannot be read"):
+    with pytest.raises(UserError, match="as a Parquet file: cannot be read"):
         parquet_source(tmp_path / "y.parquet")
 
 

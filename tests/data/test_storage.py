@@ -165,7 +165,7 @@ def test_a_server_without_ranges_and_one_that_is_gone(server: Server) -> None:
     with pytest.raises(ImageError, match="support range requests"):
         source.encoded(1)
     with pytest.raises(UserError, match="support range requests"):
-        shard_source(f"http://127.0.0.1:{server.server_port}/00001.tar")
+        parquet_source(f"http://127.0.0.1:{server.server_port}/train-00000.parquet")
     server.root = server.root / "away"
     with pytest.raises(ImageError, match=r"00000\.tar"):
         ShardSource(RangeReader([url]), source.storage, source.offsets, source.sizes, source.labels, []).encoded(1)
