@@ -38,4 +38,5 @@ def read_class_map(path: Path) -> list[str] | None:
 
 
 def parse_class_map(content: bytes) -> list[str]:
+    """The names in a class map."""
     return content.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")

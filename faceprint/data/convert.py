@@ -9,10 +9,11 @@ from pathlib import Path
 from faceprint.data.formats import FORMATS, open_source, recognise
 from faceprint.data.path_names import with_names
 from faceprint.data.source import Source
+from faceprint.data.storage import is_url
 from faceprint.errors import UserError
 
 
-def open_for(sources: Sequence[Path], destinations: Sequence[Path]) -> list[Source]:
+def open_for(sources: Sequence[str], destinations: Sequence[Path]) -> list[Source]:
     """Open the sets at `sources`, of which none may hold or be held by one of the `destinations`, which must differ.
 
     Identities that are numbers get the names of their folders (`with_names`).
@@ -21,6 +22,8 @@ def open_for(sources: Sequence[Path], destinations: Sequence[Path]) -> list[Sour
     if len(set(targets)) < len(targets):
         raise UserError(f"{', '.join(map(str, destinations))}: a name is given twice; each set needs its own")
     for path in sources:
+        if is_url(path):
+            continue
         origin = Path(os.path.realpath(path))
         for target in targets:
             if origin.is_dir() and origin in (target, *target.parents):
@@ -44,7 +47,7 @@ def format_of(destination: Path, kind: str | None, otherwise: str | None = None)
     return found
 
 
-def format_like(source: Path, destination: Path, kind: str | None, *, ordered: bool = False) -> str:
+def format_like(source: str, destination: Path, kind: str | None, *, ordered: bool = False) -> str:
     """`format_of`, where nothing else says it the format of `source`, or a folder where that is only read.
 
     Raises `UserError` where the format must be `ordered` and is not.

@@ -64,14 +64,16 @@ class Format:
     labels)` starts a set at `path`, whose folder exists, or goes on with one: `labels` (N,) are those of the N images
     that it holds already, none for a new set; the files are then as the last `checkpoint` stated, and whatever was
     written behind it that is no such file is to be overwritten. `create` is None where sets of this kind are only
-    read. A new set whose name ends in `suffix` is of this kind. `ordered`: the images are read in the order in which
-    they were written.
+    read. A new set whose name ends in `suffix` is of this kind, and one file; any other name is that of a folder, in
+    which the file `main` is the set, or the whole folder where there is no such name. `ordered`: the images are read
+    in the order in which they were written.
     """
 
     recognises: Callable[[Path], bool]
     open: Callable[[str | os.PathLike[str]], Source]
     create: Callable[[Path, Sequence[str], NDArray[np.int64]], SetWriter] | None = None
     suffix: str = ""
+    main: str = ""
     ordered: bool = True
 
 
@@ -90,9 +92,9 @@ FORMATS: Table[Format] = Table(
     "data format",
     [
         ("list", Format(lambda path: path.suffix.lower() in LIST_SUFFIXES, image_list)),
-        ("record", Format(is_record_set, RecordSource, RecordSetWriter, suffix=".rec")),
-        ("shards", Format(lambda path: _holds(path, ".tar"), shard_source, ShardWriter)),
-        ("parquet", Format(lambda path: _holds(path, ".parquet"), parquet_source, ParquetWriter)),
+        ("record", Format(is_record_set, RecordSource, RecordSetWriter, suffix=".rec", main="train.rec")),
+        ("shards", Format(lambda path: _holds(path, ".tar"), shard_source, ShardWriter, suffix=".tar")),
+        ("parquet", Format(lambda path: _holds(path, ".parquet"), parquet_source, ParquetWriter, suffix=".parquet")),
         # last: other kinds are folders too
         ("folder", Format(lambda path: path.is_dir(), image_folder, FolderWriter, ordered=False)),
     ],
@@ -107,14 +109,15 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     where = Path(path)
     if where.name.endswith(PARTIAL) or where.parent.name.endswith(PARTIAL):
         raise UserError(f"{where}: is not finished; repeat the command that writes it, and it goes on")
-    return FORMATS[recognise(where) if kind is None else kind].open(path)
+    return FORMATS[recognise(path) if kind is None else kind].open(path)
 
 
-def recognise(path: Path) -> str:
+def recognise(path: str | os.PathLike[str]) -> str:
     """Name of the first of `FORMATS` that recognises `path`. Raises `UserError` where there is none."""
-    if not path.exists() and not is_pattern(os.fspath(path)):
-        raise UserError(f"{path}: no such file or folder")
+    where = Path(path)
+    if not where.exists() and not is_pattern(os.fspath(path)):
+        raise UserError(f"{where}: no such file or folder")
     for name, row in FORMATS.items():
-        if row.recognises(path):
+        if row.recognises(where):
             return name
-    raise UserError(f"{path}: is of no known format; known are {', '.join(FORMATS)}, chosen by format=NAME")
+    raise UserError(f"{where}: is of no known format; known are {', '.join(FORMATS)}, chosen by format=NAME")

@@ -71,8 +71,11 @@ def decode_image(data: bytes, *, name: str) -> Image:
     return image.astype(np.uint8, copy=False)
 
 
-def check_encoded(data: bytes, *, name: str) -> None:
-    """Raise `ImageError` for what no decoder should be given: nothing, a truncated image, or one of a huge size."""
+def check_encoded(data: bytes, *, name: str) -> tuple[int, int] | None:
+    """What can be said of an encoded image without decoding it: (width, height), None where its kind does not say.
+
+    Raises `ImageError` where it is empty, truncated, or has more pixels than are read.
+    """
     if not data:
         raise ImageError(f"{name}: the file is empty")
     if _is_truncated(data):
@@ -80,6 +83,7 @@ def check_encoded(data: bytes, *, name: str) -> None:
     size = _declared_size(data)
     if size and size[0] * size[1] > MAX_PIXELS:
         raise ImageError(f"{name}: {size[0]}x{size[1]} pixels; at most {MAX_PIXELS:,} are read")
+    return size
 
 
 def suffix_of(data: bytes) -> str:
@@ -112,6 +116,8 @@ def _decode_npy(data: bytes, name: str) -> Image:
 
 def _is_truncated(data: bytes) -> bool:
     if data[:2] == b"\xff\xd8":  # JPEG: the end marker follows the last scan; thumbnails have earlier ones
+        if data[-2:] == b"\xff\xd9":  # as nearly all end, and the quicker to see
+            return False
         return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return data.rfind(b"IEND") < 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprint.data.digest import PART
 from faceprint.data.extras import require
 from faceprint.data.identities import number_identities
 from faceprint.data.images import Image, ImageError, decode_image
@@ -24,6 +26,9 @@ LABEL_COLUMNS = ("identity", "label")
 """The column that says who an image shows is the first of these."""
 MAX_GROUP_BYTES = 1 << 30
 """A row group is read whole: a larger one is refused."""
+FILE_IMAGES = 8 * PART
+"""Of a file that is written: a multiple of what is between checkpoints, at which a run can go on."""
+GROUP_IMAGES = 128
 CACHE_BYTES = 1 << 28
 """Of row groups that a process keeps, beside the last one."""
 
@@ -239,23 +244,17 @@ def _stated_names(schema: Any, column: str) -> list[str] | None:
 
 
 class ParquetWriter:
-    """A `SetWriter` of Parquet files `train-00000.parquet` … that Hugging Face datasets shows as images.
+    """A `SetWriter` of Parquet files that Hugging Face datasets shows as images.
 
-    Columns `image` (struct of bytes and path) and `label` (int64, a ClassLabel with the names). Row groups hold
-    `group_images` images, files `file_images`; images are stored byte for byte, not compressed again.
+    They are `train-00000.parquet` … in the folder `path`, of `FILE_IMAGES` each, or the one file `path`, whose name
+    ends in `.parquet`. Columns `image` (struct of bytes and path) and `label` (int64, a ClassLabel with the names).
+    Images are stored byte for byte, not compressed again.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        class_names: Sequence[str],
-        labels: NDArray[np.int64],
-        *,
-        group_images: int = 100,
-        file_images: int = 20_000,
-    ) -> None:
+    def __init__(self, path: Path, class_names: Sequence[str], labels: NDArray[np.int64]) -> None:
         self._schema = hugging_face_schema(class_names)
-        self._folder, self._group_images, self._file_images = path, group_images, file_images
+        self._path = path
+        self._file_images = sys.maxsize if path.suffix == ".parquet" else FILE_IMAGES
         self._rows: list[tuple[bytes, int, str]] = []
         self._count = len(labels)
         self._writer: Any = None
@@ -265,7 +264,7 @@ class ParquetWriter:
             self._writer = self._new_file()
         self._rows.append((data, label, path))
         self._count += 1
-        if len(self._rows) == self._group_images:
+        if len(self._rows) == GROUP_IMAGES:
             self._flush()
         if self._count % self._file_images == 0:
             self._end_file()
@@ -283,8 +282,9 @@ class ParquetWriter:
 
     def _new_file(self) -> Any:
         parquet: Any = require("pyarrow.parquet", "parquet", "Parquet files")
+        number = self._count // self._file_images
         return parquet.ParquetWriter(
-            self._folder / f"train-{self._count // self._file_images:05d}.parquet",
+            self._path if self._path.suffix == ".parquet" else self._path / f"train-{number:05d}.parquet",
             self._schema,
             compression="none",  # images are compressed already
             use_dictionary=False,
@@ -296,7 +296,7 @@ class ParquetWriter:
         images = [{"bytes": data, "path": path} for data, _, path in self._rows]
         labels = [label for _, label, _ in self._rows]
         table = arrow.Table.from_pydict({"image": images, "label": labels}, schema=self._schema)
-        self._writer.write_table(table, row_group_size=self._group_images)
+        self._writer.write_table(table, row_group_size=GROUP_IMAGES)
         self._rows.clear()
 
     def _end_file(self) -> None:

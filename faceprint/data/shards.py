@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from faceprint.errors import UserError
 from faceprint.files import write_whole
 
 INDEX_FOLDER = "shard-index"
+SHARD_IMAGES = 10_000
 MAX_LABEL = 1 << 16
 """Bytes of a label file; a longer one is none."""
 IDENTITY_KEYS = ("identity", "label", "cls")
@@ -80,7 +82,9 @@ class ShardSource:
         return f"{self.reader.paths[self.storage[index]]}/{name}"
 
     def stored_path(self, index: int) -> str:
-        """The name in the shard, its first 100 bytes where it is longer."""
+        """The name in the shard, its first 100 bytes where it is longer; none for shards behind a URL."""
+        if is_url(self.reader.paths[self.storage[index]]):
+            return ""  # it would take a request for each image
         return read_name(self._read(index, int(self.offsets[index]) - BLOCK, BLOCK))
 
     def _read(self, index: int, offset: int, size: int) -> bytes:
@@ -150,9 +154,9 @@ def _counted(skipped: Mapping[str, int]) -> str:
 
 
 def read_class_names(shard: str) -> list[str] | None:
-    """The class map in the folder of `shard`, None where there is none."""
+    """The class map of `shard`, or that in its folder; None where there is none."""
     if not is_url(shard):
-        return read_class_map(Path(shard).parent)
+        return read_class_map(Path(shard)) or read_class_map(Path(shard).parent)
     try:
         with open_file(f"{os.path.dirname(shard)}/{CLASS_MAP}", sequential=True) as file:
             return parse_class_map(file.read())
@@ -259,20 +263,20 @@ def _identity(member: Member, file: Any, shard: str) -> str | None:
 
 
 class ShardWriter:
-    """A `SetWriter` of shards `00000.tar`, `00001.tar` … of `shard_images` images each, the last one of fewer.
+    """A `SetWriter` of shards `00000.tar`, `00001.tar` … of `SHARD_IMAGES` images each, the last one of fewer, in the
+    folder `path`; or of the one shard `path`, whose name ends in `.tar`.
 
     An image at `IDENTITY/IMAGE.jpg` becomes the members of that name and `IDENTITY/IMAGE.cls`, its label; one whose
     name has a dot more, more than 100 bytes, or differs from another in its ending alone gets a number for a name.
     """
 
-    def __init__(
-        self, path: Path, class_names: Sequence[str], labels: NDArray[np.int64], *, shard_images: int = 10_000
-    ) -> None:
-        self._folder, self._shard_images = path, shard_images
+    def __init__(self, path: Path, class_names: Sequence[str], labels: NDArray[np.int64]) -> None:
+        self._path = path
+        self._shard_images = sys.maxsize if path.suffix == ".tar" else SHARD_IMAGES
         self._count = len(labels)
         self._keys: set[str] = set()
         self._file: IO[bytes] | None = None
-        if self._count % shard_images:
+        if self._count % self._shard_images:
             self._go_on(self._shard())
 
     def write(self, data: bytes, label: int, path: str) -> None:
@@ -300,7 +304,8 @@ class ShardWriter:
             self._file = None
 
     def _shard(self) -> Path:
-        return self._folder / f"{self._count // self._shard_images:05d}.tar"
+        number = self._count // self._shard_images
+        return self._path if self._path.suffix == ".tar" else self._path / f"{number:05d}.tar"
 
     def _go_on(self, shard: Path) -> None:
         self._file = shard.open("r+b")

@@ -36,7 +36,7 @@ class Staging:
         """Where the writer is to write: the file or the folder that will be the set."""
         if self._is_file:
             return self.folder / self.destination.name
-        return self.folder / f"train{self.format.suffix}" if self.format.suffix else self.folder
+        return self.folder / self.format.main
 
     @property
     def _is_file(self) -> bool:

@@ -14,6 +14,7 @@ from faceprint.classifier import BatchStatistics
 from faceprint.data.loader import Batch
 from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
+from faceprint.models.switch_norm import sharpen
 from faceprint.training.measure import Stopwatch
 from faceprint.training.optim import clip_gradients, scale_gradient, set_learning_rate, set_options
 from faceprint.training.run import Run
@@ -65,6 +66,7 @@ def _train(run: Run, report: Report) -> Outcome:
             set_learning_rate(optimizer, lr)
         for margin in trainer.margins():
             set_options(margin, trainer.margin_schedule(run.step))
+        sharpen(trainer.sparsest, run.step / max(1, total - 1))
         for part in range(config.accumulate):
             batch = _next(batches, watch)
             block = (run.step * config.accumulate + part) * world_size() + rank()

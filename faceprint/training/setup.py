@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from faceprint.classifier import CentreOptimizer, HeadOptimizers, Heads, PartialFC, TripletLoss, estimate
-from faceprint.config import Config, MarginConfig, MixedData
+from faceprint.config import Augment, Config, MarginConfig, MixedData
 from faceprint.data.augment import Augmentation
 from faceprint.data.cache import cached
 from faceprint.data.gpu_decoder import nvimagecodec
@@ -32,16 +32,17 @@ from faceprint.margins import MARGINS
 from faceprint.margins.plain import Plain
 from faceprint.memory import keep_freed_memory
 from faceprint.models import FaceNetwork, create_model
-from faceprint.models.norms import mixing_logits
+from faceprint.models.norms import SwitchNorm2d, mixing_logits, sparsest_layers
 from faceprint.registry import Table, unknown
 from faceprint.training.initial import start_from
 from faceprint.training.optim import make_optimizer
-from faceprint.training.preview import make_augmentation
 from faceprint.training.schedule import make_schedule, piecewise_linear
 from faceprint.training.sources import build_source, epoch_images, fingerprint
 
 LOSSES: Table[type[Plain] | type[TripletLoss]] = Table("margin", [*MARGINS.items(), ("triplet", TripletLoss)])
 """What `margin.name` takes: the margins of a classifier, and the loss that needs none."""
+SPARSEST_LR_FACTOR = 0.1
+"""Learning rate of the logits under SparsestMax beside the network's, as published."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Trainer:
     memory_format: torch.memory_format
     head_bytes: int
     """Memory of class centres, their momentum and their gradients in one process, as estimated before it was taken."""
+    sparsest: list[SwitchNorm2d]
+    """SN layers whose mixture becomes a choice as training goes on."""
     origin: str | None
     """Where the first weights came from, in words; None for random ones, and for a resumed run."""
 
@@ -138,6 +141,7 @@ def build_trainer(config: Config) -> Trainer:
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
     classifier.to(device)
+    sparsest = sparsest_layers(network)
     optimizer = make_optimizer(
         config.optimizer.name,
         network.parameters(),
@@ -145,6 +149,7 @@ def build_trainer(config: Config) -> Trainer:
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
         undecayed=mixing_logits(network),
+        undecayed_lr_factor=SPARSEST_LR_FACTOR if sparsest else 1.0,
     )
     return Trainer(
         plan=plan,
@@ -160,10 +165,11 @@ def build_trainer(config: Config) -> Trainer:
         head_optimizer=build_head_optimizer(config, classifier, plan.base_lr),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         schedule=build_schedule(config, plan),
-        augmentation=make_augmentation(config.augment),
+        augmentation=build_augmentation(config.augment),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
         head_bytes=head_bytes,
+        sparsest=sparsest,
         origin=origin,
     )
 
@@ -328,6 +334,10 @@ def build_margin_schedule(config: MarginConfig, plan: Plan) -> Callable[[int], d
         return {option: piecewise_linear(points, epoch) for option, points in config.schedule.items()}
 
     return at
+
+
+def build_augmentation(augment: Augment) -> Augmentation:
+    return Augmentation(**augment.model_dump(exclude={"preset"}))
 
 
 def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from faceprint.data.write_set import SetReport
 
 SourceArgument = Annotated[
-    Path, typer.Argument(metavar="SRC", help="A labelled set: .rec, shards, a folder of identities, an image list.")
+    str,
+    typer.Argument(metavar="SRC", help="A labelled set: .rec, shards, Parquet, a folder of identities, an image list."),
 ]
 DestinationArgument = Annotated[Path, typer.Argument(metavar="DST", help="The new set.")]
 ToOption = Annotated[

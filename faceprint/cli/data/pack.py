@@ -54,7 +54,7 @@ def unpack(
     _convert(source, destination, "folder", None, Writing(workers, decode, max_unreadable, verify, json_target))
 
 
-def _convert(source: Path, destination: Path, to: str | None, otherwise: str | None, writing: Writing) -> None:
+def _convert(source: str, destination: Path, to: str | None, otherwise: str | None, writing: Writing) -> None:
     from faceprint.data.convert import format_of, open_for
 
     kind = format_of(destination, to, otherwise)

@@ -87,7 +87,7 @@ def split(
 
 
 def merge(
-    sources: Annotated[list[Path], typer.Argument(metavar="SRC…", help="Labelled sets, of any format each.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SRC…", help="Labelled sets, of any format each.")],
     destination: DestinationArgument,
     classes: Annotated[
         str,
