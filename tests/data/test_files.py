@@ -75,7 +75,7 @@ def test_list_layouts(folder: Path, text: str) -> None:
 def test_labels_of_mxnet_lists_are_whole_numbers(folder: Path) -> None:
     (folder / "a.lst").write_text("3\t12.000000\tann/0.png\n0\t7.000000\t1.5\tcy d/0.png\n")
     source = image_list(folder / "a.lst")
-    assert (list(source.class_names), source.labels.tolist()) == (["12", "7"], [0, 1])
+    assert (list(source.class_names), source.labels.tolist()) == (["7", "12"], [1, 0])
     assert source.name(1).endswith("cy d/0.png")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from faceprint.data import shards
 from faceprint.data.local_order import LocalDraw, storage_of
 from faceprint.data.mixed import mix
 from faceprint.data.sampler import BatchOrder
@@ -69,8 +70,8 @@ def test_windows_of_shards(window: int) -> None:
         assert draw(5, epoch, shuffled_positions).tolist() == order[shuffled_positions].tolist()
     assert len(seen) == 3
     # At any position no more than `window` shards are begun and not ended.
-    shards = storage[draw(5, 0, np.arange(32))]
-    places = [np.flatnonzero(shards == shard) for shard in range(7)]
+    lies = storage[draw(5, 0, np.arange(32))]
+    places = [np.flatnonzero(lies == shard) for shard in range(7)]
     open_at = [sum(place[0] <= at <= place[-1] for place in places) for at in range(32)]
     assert max(open_at) <= window
     assert (max(open_at) > 1) == (window > 1)
@@ -94,7 +95,8 @@ def test_an_order_goes_on_in_the_middle_and_on_several_processes() -> None:
 
 def test_where_images_lie_is_known_of_shards_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    writer = ShardWriter(tmp_path, A.class_names, A.labels[:0], shard_images=5)
+    monkeypatch.setattr(shards, "SHARD_IMAGES", 5)
+    writer = ShardWriter(tmp_path, A.class_names, A.labels[:0])
     for index in range(12):
         writer.write(A.encoded(index), int(A.labels[index]), f"{index}.png")
     writer.finish()
