@@ -15,11 +15,11 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from faceprint.data.write_folder import write_folder
 from onnx import TensorProto, helper
 
 import faceprint
 from faceprint.data.synthetic import SyntheticFaces
-from faceprint.data.write_folder import write_folder
 
 ROOT = Path(__file__).parent.parent
 SFACE = "face_recognition_sface_2021dec.onnx"
