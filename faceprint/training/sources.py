@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import PurePath
 
 from faceprint.config import Data, Exclude, FolderData, ListData, SyntheticData
 from faceprint.data.files import FileSource
 from faceprint.data.folder import image_folder
 from faceprint.data.lists import image_list
-from faceprint.data.pair_lists import read_pair_list
+from faceprint.data.pair_lists import person_of, read_pair_list
 from faceprint.data.source import Source, keep_identities
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
@@ -53,7 +52,7 @@ def excluded_identities(exclude: Exclude) -> set[str]:
     pairs = [pair for pair in read_pair_list(exclude.pairs) if exclude.folds is None or pair.fold in exclude.folds]
     if not pairs:
         raise UserError(f"{exclude.pairs}: has no pairs in folds {exclude.folds}")
-    return {PurePath(image).parts[0] for pair in pairs for image in (pair.first, pair.second)}
+    return {person_of(image) for pair in pairs for image in (pair.first, pair.second)}
 
 
 def fingerprint(source: Source) -> str:
