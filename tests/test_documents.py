@@ -73,8 +73,23 @@ def test_the_how_to_with_photographs(test_data: Path, tmp_path: Path, monkeypatc
             rows.writerow([f"{name}/{name}_0001.jpg", f"{name}/{name}_0002.jpg", 1])
             rows.writerow([f"{name}/{name}_0001.jpg", f"{other}/{other}_0001.jpg", 0])
     monkeypatch.setenv("FACEPRINT_MODELS", str(test_data / "models"))
-    assert execute("docs/how-to.md", "photographs", tmp_path) == 3
+    assert execute("docs/how-to.md", "photographs", tmp_path) == 5
     assert (tmp_path / "roc.png").exists()
+
+
+def test_the_how_to_with_sets(tmp_path: Path) -> None:
+    assert execute("docs/how-to.md", "sets", tmp_path) == 11
+    for folder in ("again", "whole"):
+        assert len([*(tmp_path / folder).glob("*/*.png")]) == {"again": 120, "whole": 100}[folder]
+    assert (tmp_path / "mixed" / "train.rec").stat().st_size > 100_000
+    assert not [*tmp_path.rglob("*.partial")]
+
+
+@pytest.mark.real
+def test_the_how_to_with_a_record_set(test_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(test_data / "data" / "mxnet" / "insightface", tmp_path / "faces")
+    assert execute("docs/how-to.md", "record", tmp_path) == 1
+    assert (tmp_path / "runs" / "record" / "model" / "model.safetensors").exists()
 
 
 def test_the_how_to_with_weights(tmp_path: Path) -> None:
@@ -114,6 +129,12 @@ def test_the_how_to_of_checking(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "stats.json").read_text())["images"] == 40
     excluded = (tmp_path / "overlap" / "exclude.csv").read_text()
     assert {"synthetic-000000", "synthetic-000001"} <= set(excluded.split())
+
+
+def test_the_how_to_about_loading(tmp_path: Path) -> None:
+    write_folder(SyntheticFaces(3, 4), tmp_path / "crops")
+    assert execute("docs/how-to.md", "loading", tmp_path) == 2
+    assert (tmp_path / "sheet.png").stat().st_size > 100_000
 
 
 def test_links_between_documents_lead_somewhere() -> None:
