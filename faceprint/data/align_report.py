@@ -23,10 +23,11 @@ class CropSettings:
     source: str
     size: tuple[int, int]
     choose: str
+    detector: str
+    detector_sha256: str | None
     score_threshold: float
     refine: bool
     image_format: str
-    detector_sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)

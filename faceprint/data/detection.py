@@ -197,7 +197,7 @@ def _load(model_file: Path, score_threshold: float) -> cv2.FaceDetectorYN:
     except OSError as error:
         raise UserError(f"{model_file}: cannot be read ({error.strerror or error})") from error
     try:
-        with _quiet_opencv():
+        with quiet_opencv():
             network = cv2.FaceDetectorYN.create("onnx", data, np.empty(0, np.uint8), (32, 32), score_threshold)
             network.detect(np.zeros((32, 32, 3), np.uint8))  # another ONNX file loads, and fails only here
     except cv2.error as error:
@@ -209,7 +209,7 @@ def _load(model_file: Path, score_threshold: float) -> cv2.FaceDetectorYN:
 
 
 @contextmanager
-def _quiet_opencv() -> Generator[None]:
+def quiet_opencv() -> Generator[None]:
     """OpenCV's own log is silent inside: OpenCV 5 warns of nothing at every start, and errors are raised."""
     log: Any = getattr(cv2.utils, "logging", cv2)  # the functions moved there in OpenCV 4.13
     level = log.getLogLevel()
