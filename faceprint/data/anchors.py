@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Decoded = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
+"""Boxes (P, 4) as x, y, width, height, and landmarks (P, 5, 2)."""
 Levels = tuple[tuple[int, tuple[int, ...]], ...]
 """Of each feature map its stride, and the sizes of the anchors at each of its cells, in pixels."""
 
@@ -56,7 +59,7 @@ class Layout:
     std: float
     bgr: bool
     read: Callable[[Sequence[Floats], int, int], Candidates]
-    decode: Callable[[Candidates], tuple[Floats, Floats]]
+    decode: Callable[[Candidates], Decoded]
 
 
 def recognise(outputs: Sequence[Floats]) -> Layout | None:
@@ -99,7 +102,7 @@ def _read_scrfd(outputs: Sequence[Floats], height: int, width: int) -> Candidate
     )
 
 
-def _decode_scrfd(found: Candidates) -> tuple[Floats, Floats]:
+def _decode_scrfd(found: Candidates) -> Decoded:
     """Distances from the anchor's centre to left, top, right and bottom, and to the landmarks, in strides."""
     size = found.sizes[:, None]
     corner = found.centres - found.boxes[:, :2] * size
@@ -116,7 +119,7 @@ def _read_pytorch(outputs: Sequence[Floats], height: int, width: int) -> Candida
     return Candidates(scores[:, 1], boxes, landmarks.reshape(-1, 5, 2), *anchors)
 
 
-def _decode_pytorch(found: Candidates) -> tuple[Floats, Floats]:
+def _decode_pytorch(found: Candidates) -> Decoded:
     """As MXNet's, but for offsets in tenths, logarithms of sizes in fifths, and edges that count no last pixel."""
     size = found.sizes[:, None]
     centre = found.centres + found.boxes[:, :2] * 0.1 * size
@@ -147,7 +150,7 @@ def _of_maps(outputs: Sequence[Floats], channels: int) -> list[Floats]:
     return sorted(flat, key=lambda output: -len(output))
 
 
-def _decode_mxnet(found: Candidates) -> tuple[Floats, Floats]:
+def _decode_mxnet(found: Candidates) -> Decoded:
     """Offsets of the centre and logarithms of the sizes, in anchors; a box of n pixels reaches from x to x + n - 1."""
     size = found.sizes[:, None]
     centre = found.centres + found.boxes[:, :2] * size

@@ -34,11 +34,11 @@ class LandmarkTable:
     `UserError` where something cannot be read or written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, wait_seconds: float = 5.0) -> None:
         self._folder = folder
         self._path = folder / UNFINISHED
         with self._errors():
-            self._database = sqlite3.connect(self._path, isolation_level=None)
+            self._database = sqlite3.connect(self._path, timeout=wait_seconds, isolation_level=None)
         try:
             self._begin()
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,7 @@ class LandmarkFile:
         where = Path(path)
         self._rows: dict[str, tuple[int, ...]] = {}
         kept = (row for row in _read_any(where) if row[2][-1] >= score_threshold)
-        numbers = np.fromiter(self._index(kept), np.dtype((np.float32, len(NUMBERS))))
-        self._numbers: NDArray[np.float32] = numbers
+        self._numbers = np.fromiter(chain.from_iterable(self._index(kept)), np.float32).reshape(-1, len(NUMBERS))
 
     def detect_batch(self, images: Sequence[Image], names: Sequence[str]) -> list[list[Face]]:
         """As `Detector` has it; the images are not looked at."""
