@@ -124,6 +124,49 @@ class ListData(Section):
     """People who are left out; null: nobody."""
 
 
+class RecordData(Section):
+    """A RecordIO file (`.rec`), as training sets are published."""
+
+    source: Literal["record"]
+    """What kind of data it is."""
+    path: Path
+    """A `.rec` file, or a folder that holds `train.rec`."""
+    min_images: PositiveInt = 1
+    """Identities with fewer images are left out."""
+    exclude: Exclude | None = None
+    """People who are left out, by `NAME.classes.txt` beside the file; null: nobody."""
+
+
+class ShardsData(Section):
+    """Tar shards in the WebDataset layout."""
+
+    source: Literal["shards"]
+    """What kind of data it is."""
+    path: str
+    """A .tar, a folder of them, a pattern such as `shards-{000..123}.tar` or `*.tar`, or a URL of these."""
+    min_images: PositiveInt = 1
+    """Identities with fewer images are left out."""
+    exclude: Exclude | None = None
+    """People who are left out; null: nobody."""
+
+
+class ParquetData(Section):
+    """Parquet files with encoded images, as Hugging Face datasets keeps them."""
+
+    source: Literal["parquet"]
+    """What kind of data it is."""
+    path: str
+    """A .parquet, a folder of them, a pattern such as `train-*.parquet`, or a URL of these."""
+    image_column: str = "image"
+    """The column of encoded images: binary, or a struct with `bytes`."""
+    label_column: str | None = None
+    """The column of labels, whole numbers or names; null: `identity`, else `label`."""
+    min_images: PositiveInt = 1
+    """Identities with fewer images are left out."""
+    exclude: Exclude | None = None
+    """People who are left out; null: nobody."""
+
+
 class SyntheticData(Section):
     """Generated people. They say nothing about photographs."""
 
@@ -141,10 +184,20 @@ class SyntheticData(Section):
     """Another seed, other people."""
 
 
-Data = Annotated[Union[FolderData, ListData, SyntheticData], Field(discriminator="source")]  # noqa: UP007
+Data = Annotated[
+    Union[FolderData, ListData, RecordData, ShardsData, ParquetData, SyntheticData],  # noqa: UP007
+    Field(discriminator="source"),
+]
 
 
-_SOURCES: dict[str, type[Section]] = {"folder": FolderData, "list": ListData, "synthetic": SyntheticData}
+_SOURCES: dict[str, type[Section]] = {
+    "folder": FolderData,
+    "list": ListData,
+    "record": RecordData,
+    "shards": ShardsData,
+    "parquet": ParquetData,
+    "synthetic": SyntheticData,
+}
 
 
 class Sampler(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ class FileSource:
 
     def encoded(self, index: int) -> bytes:
         return read_encoded(self.root / self.paths[index])
+
+    def stored_path(self, index: int) -> str:
+        return self.paths[index].replace(os.sep, "/")
 
     def name(self, index: int) -> str:
         return str(self.root / self.paths[index])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import PurePath
 
-from faceprint.config import Data, Exclude, FolderData, ListData, SyntheticData
-from faceprint.data.files import FileSource
+from faceprint.config import Data, Exclude, FolderData, ListData, ParquetData, RecordData, ShardsData, SyntheticData
 from faceprint.data.folder import image_folder
 from faceprint.data.lists import image_list
 from faceprint.data.pair_lists import read_pair_list
+from faceprint.data.parquet import parquet_source
+from faceprint.data.record_source import RecordSource
+from faceprint.data.shards import shard_source
 from faceprint.data.source import Source, keep_identities
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
@@ -27,17 +29,27 @@ def build_source(data: Data, image_size: tuple[int, int]) -> Source:
             first_identity=data.first_identity,
         )
     else:
-        source = _choose(_files(data), data)
+        source = _choose(_stored(data), data)
     if len(source.class_names) < 2:
         raise UserError(f"training needs at least 2 identities, the data has {len(source.class_names)}")
     return source
 
 
-def _files(data: FolderData | ListData) -> FileSource:
-    return image_folder(data.path) if isinstance(data, FolderData) else image_list(data.path, data.root)
+def _stored(data: FolderData | ListData | RecordData | ShardsData | ParquetData) -> Source:
+    match data:
+        case FolderData():
+            return image_folder(data.path)
+        case ListData():
+            return image_list(data.path, data.root)
+        case RecordData():
+            return RecordSource(data.path)
+        case ShardsData():
+            return shard_source(data.path)
+        case ParquetData():
+            return parquet_source(data.path, image_column=data.image_column, label_column=data.label_column)
 
 
-def _choose(source: Source, data: FolderData | ListData) -> Source:
+def _choose(source: Source, data: FolderData | ListData | RecordData | ShardsData | ParquetData) -> Source:
     excluded = excluded_identities(data.exclude) if data.exclude else set[str]()
     chosen = keep_identities(source, lambda name, count: count >= data.min_images and name not in excluded)
     if len(chosen) == 0:
