@@ -1,4 +1,4 @@
-"""SCRFD and RetinaFace files: each family's coding, sizes, batches, and what is refused; by networks made on the spot."""
+"""SCRFD and RetinaFace files, by networks made on the spot: codings, sizes, batches, and what is refused."""
 
 from __future__ import annotations
 

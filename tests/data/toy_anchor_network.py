@@ -14,7 +14,7 @@ BOX = (0.5, -0.25, 1.5, 1.0)
 POINTS = tuple(np.linspace(-1, 1.25, 10).tolist())
 FACE_ANCHOR = 1  # of the two at a cell
 
-# family: (channels are BGR, what a pixel of 255 differs from one of 0 by, how the outputs of all levels are put together)
+# family: (channels are BGR, what a pixel of 255 differs from one of 0 by)
 FAMILIES = {"scrfd": (False, 255 / 128), "pytorch": (True, 255.0), "mxnet": (False, 255.0)}
 PYTORCH_MEANS = (104, 117, 123)  # BGR
 
@@ -31,7 +31,9 @@ def expected(family, stride, column, row):
     if family == "scrfd":
         x, y = column * stride, row * stride
         left, top, right, bottom = (value * stride for value in BOX)
-        return (x - left, y - top, left + right, top + bottom), [(x + px * stride, y + py * stride) for px, py in points]
+        return (x - left, y - top, left + right, top + bottom), [
+            (x + px * stride, y + py * stride) for px, py in points
+        ]
     if family == "pytorch":
         size = [(16, 32), (64, 128), (256, 512)][level][FACE_ANCHOR]
         x, y = (column + 0.5) * stride, (row + 0.5) * stride

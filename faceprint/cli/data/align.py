@@ -113,7 +113,9 @@ def align(
 
 def _check_landmarks(detector: str, detector_model: str | None, landmarks: str | None) -> None:
     if (detector == "landmarks") != (landmarks is not None) or (landmarks and detector_model):
-        raise UserError("--detector landmarks takes --landmarks FILE and no --detector-model; other detectors take none")
+        raise UserError(
+            "--detector landmarks takes --landmarks FILE and no --detector-model; other detectors take none"
+        )
 
 
 def _print_report(report: AlignReport, destination: Path, json_target: str | None) -> None:
