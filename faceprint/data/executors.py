@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +28,7 @@ _BATCHES_A_WORKER = 4
 _RETRIES = 3
 """How often Ray does a batch again whose worker was lost."""
 _OBJECT_STORE_BYTES = 128 << 20
+_CONNECT_SECONDS = 10
 
 
 class WorkerDied(RuntimeError):
@@ -142,6 +144,7 @@ def _connected(ray: Any, cluster: RayCluster) -> Generator[None]:
     if ray.is_initialized():
         yield
         return
+    _refuse_unreachable(cluster.address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers otherwise
     local = {"num_cpus": cluster.workers, "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
@@ -155,6 +158,19 @@ def _connected(ray: Any, cluster: RayCluster) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Raise `UserError` where nobody listens at HOST:PORT: Ray itself would wait for very long."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"Ray address {address!r}: give HOST:PORT, auto or local")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UserError(f"Ray: nothing answers at {address} ({error}); give HOST:PORT, auto or local") from error
 
 
 def _fetch(ray: Any, result: Any) -> Any:

@@ -14,11 +14,9 @@ from typing import Any
 from uuid import uuid4
 
 from faceprint.data.extras import require
-from faceprint.data.landmarks import COLUMNS, NUMBERS, Row, read_table
+from faceprint.data.landmarks import COLUMNS, CSV, NUMBERS, PARQUET, Row, read_table
 from faceprint.errors import UserError
 
-PARQUET = "landmarks.parquet"
-CSV = "landmarks.csv"
 UNFINISHED = "landmarks.unfinished.sqlite"
 
 _ROWS_A_WRITE = 65_536

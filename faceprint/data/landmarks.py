@@ -17,6 +17,10 @@ from faceprint.data.extras import require
 from faceprint.data.images import Image
 from faceprint.errors import UserError
 
+PARQUET = "landmarks.parquet"
+CSV = "landmarks.csv"
+"""The table beside crops is one or the other."""
+
 BOX = ("box_x", "box_y", "box_width", "box_height")
 POINTS = tuple(
     f"{point}_{axis}" for point in ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth") for axis in "xy"

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
-from faceprint.data.formats import FORMATS, open_source
+from faceprint.data.formats import open_source, recognise
 from faceprint.data.images import IMAGE_SUFFIXES, Image, read_image
 from faceprint.data.source import Source
 from faceprint.errors import UserError
@@ -51,13 +51,9 @@ def find_photographs(path: str | os.PathLike[str], kind: str | None = None) -> P
     share a crop.
     """
     root = Path(path)
-    if root.is_dir() and (kind or _first_format(root)) == "folder":
+    if (kind or recognise(path)) == "folder":
         return _FolderPhotographs(root, *_list_folder(root))
     return _SourcePhotographs(os.fspath(path), kind, _open(os.fspath(path), kind))
-
-
-def _first_format(folder: Path) -> str | None:
-    return next((name for name, row in FORMATS.items() if row.recognises(folder)), None)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from faceprint.data import landmark_table
 from faceprint.data.detection import Face
-from faceprint.data.landmark_table import CSV, PARQUET, UNFINISHED, LandmarkTable
-from faceprint.data.landmarks import COLUMNS, NUMBERS, LandmarkFile, face_numbers, read_table
+from faceprint.data.landmark_table import UNFINISHED, LandmarkTable
+from faceprint.data.landmarks import COLUMNS, CSV, NUMBERS, PARQUET, LandmarkFile, face_numbers, read_table
 from faceprint.errors import UserError
 
 FACE = Face(box=(1.5, 2, 30, 40), landmarks=np.arange(10, dtype=float).reshape(5, 2) + 0.25, score=0.75)
