@@ -69,8 +69,16 @@ def test_the_how_to_with_photographs(test_data: Path, tmp_path: Path, monkeypatc
             rows.writerow([f"{name}/{name}_0001.jpg", f"{name}/{name}_0002.jpg", 1])
             rows.writerow([f"{name}/{name}_0001.jpg", f"{other}/{other}_0001.jpg", 0])
     monkeypatch.setenv("FACEPRINT_MODELS", str(test_data / "models"))
-    assert execute("docs/how-to.md", "photographs", tmp_path) == 3
+    assert execute("docs/how-to.md", "photographs", tmp_path) == 5
     assert (tmp_path / "roc.png").exists()
+
+
+def test_the_how_to_with_sets(tmp_path: Path) -> None:
+    assert execute("docs/how-to.md", "sets", tmp_path) == 11
+    for folder in ("again", "whole"):
+        assert len([*(tmp_path / folder).glob("*/*.png")]) == {"again": 120, "whole": 100}[folder]
+    assert (tmp_path / "mixed" / "train.rec").stat().st_size > 100_000
+    assert not [*tmp_path.rglob("*.partial")]
 
 
 def test_the_how_to_with_weights(tmp_path: Path) -> None:

@@ -59,9 +59,6 @@ def decode_image(data: bytes, *, name: str) -> Image:
     check_encoded(data, name=name)
     if data[:6] == b"\x93NUMPY":
         return _decode_npy(data, name)
-    size = _declared_size(data)
-    if size and size[0] * size[1] > MAX_PIXELS:
-        raise ImageError(f"{name}: {size[0]}x{size[1]} pixels; at most {MAX_PIXELS:,} are read")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
@@ -71,12 +68,19 @@ def decode_image(data: bytes, *, name: str) -> Image:
     return image.astype(np.uint8, copy=False)
 
 
-def check_encoded(data: bytes, *, name: str) -> None:
-    """What can be said of an encoded image without decoding it. Raises `ImageError` if it is empty or truncated."""
+def check_encoded(data: bytes, *, name: str) -> tuple[int, int] | None:
+    """What can be said of an encoded image without decoding it: (width, height), None where its kind does not say.
+
+    Raises `ImageError` where it is empty, truncated, or has more pixels than are read.
+    """
     if not data:
         raise ImageError(f"{name}: the file is empty")
     if _is_truncated(data):
         raise ImageError(f"{name}: the image is truncated (its end marker is missing)")
+    size = _declared_size(data)
+    if size and size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(f"{name}: {size[0]}x{size[1]} pixels; at most {MAX_PIXELS:,} are read")
+    return size
 
 
 def suffix_of(data: bytes) -> str:

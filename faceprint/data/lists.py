@@ -7,13 +7,15 @@ import os
 from pathlib import Path
 
 from faceprint.data.files import FileSource, make_file_source
+from faceprint.data.record_files import read_lst
 from faceprint.errors import UserError
 
 MISSING_SHOWN = 20
 
 
 def image_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> FileSource:
-    """The images of a list file: `path label`, `path<TAB>label`, or CSV with a header that has `path` and `label`.
+    """The images of a list file: `path label`, `path<TAB>label`, CSV with a header that has `path` and `label`, or, in
+    a `.lst`, `key<TAB>label[<TAB>label …]<TAB>path` as im2rec has it, whose first label is taken.
 
     Labels are identity names or numbers, taken as text; paths are relative to `root` (the list's folder where None),
     and may hold spaces where tabs or CSV are used. Raises `UserError` for a malformed line (with its number) and for
@@ -24,7 +26,7 @@ def image_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot be read as an image list ({error})") from error
-    rows = _csv_rows(file, lines) if _is_csv(lines) else _plain_rows(file, lines)
+    rows = _rows(file, lines)
     if not rows:
         raise UserError(f"{file}: the list is empty")
     folder = file.parent if root is None else Path(root)
@@ -33,6 +35,15 @@ def image_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None
         shown = ", ".join(missing[:MISSING_SHOWN]) + (", …" if len(missing) > MISSING_SHOWN else "")
         raise UserError(f"{file}: {len(missing)} of {len(rows)} listed images are not in {folder}: {shown}")
     return make_file_source(folder, [name for name, _ in rows], [label for _, label in rows])
+
+
+def _rows(file: Path, lines: list[str]) -> list[tuple[str, str]]:
+    """(path, label) of each line."""
+    if _is_csv(lines):
+        return _csv_rows(file, lines)
+    if file.suffix.lower() == ".lst" and lines and lines[0].count("\t") >= 2:
+        return [(entry.path, f"{entry.labels[0]:g}") for entry in read_lst(file)]
+    return _plain_rows(file, lines)
 
 
 def _is_csv(lines: list[str]) -> bool:

@@ -51,8 +51,8 @@ def read_name_list(path: str | os.PathLike[str], kind: Kind | None = None) -> Na
     """A list of identities or images: plain text, one name a line, or CSV with a header.
 
     Of CSV the column `path` (or `image`) is read, or else `identity`; for `kind` "identity" that column alone. Lines
-    of plain text are what `kind` says; for None each may be either. Raises `UserError` for a file that cannot be read,
-    is empty, or has no such column.
+    of plain text are what `kind` says; for None each may be either. A table may have no rows. Raises `UserError` for a
+    file that cannot be read, is empty, or has no such column.
     """
     file = Path(path)
     try:
@@ -66,7 +66,7 @@ def read_name_list(path: str | os.PathLike[str], kind: Kind | None = None) -> Na
         raise UserError(f"{file}: has the columns {', '.join(header)}, but none that names an {kind}")
     names = _column(lines, header.index(fitting[0][0])) if fitting else [line.strip() for line in lines]
     present = frozenset(name for name in names if name)
-    if not present:
+    if not present and not fitting:  # a table without rows says that there is nothing to name
         raise UserError(f"{file}: the list is empty")
     return NameList(file, present, fitting[0][1] if fitting else kind)
 

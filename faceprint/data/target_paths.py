@@ -63,14 +63,15 @@ class TargetPaths:
             return
         order = np.argsort(self.hashes, kind="stable")
         repeated = np.flatnonzero(np.diff(self.hashes[order]) == 0) + 1
-        used = set[int](taken.tolist())
+        added: set[int] = set()
         following: dict[str, Iterator[int]] = {}
         for index in np.sort(order[repeated]).tolist():
             path = PurePosixPath(self._wanted(index))
             for number in following.setdefault(str(path), count(2)):
                 other = str(path.with_stem(f"{path.stem}~{number}"))
-                if _hash(other) not in used:
-                    used.add(_hash(other))
+                code = _hash(other)
+                if code not in added and not _contains(taken, code):
+                    added.add(code)
                     yield index, other
                     break
 
@@ -86,6 +87,11 @@ def _folders(class_names: Sequence[str]) -> list[str]:
         used.add(folder)
         folders.append(folder)
     return folders
+
+
+def _contains(ascending: NDArray[np.uint64], code: int) -> bool:
+    place = int(np.searchsorted(ascending, np.uint64(code)))
+    return place < len(ascending) and int(ascending[place]) == code
 
 
 def _numbers_within(labels: NDArray[np.int64]) -> NDArray[np.int64]:

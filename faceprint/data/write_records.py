@@ -31,7 +31,7 @@ class RecordSetWriter:
             raise UserError(f"{len(class_names)} identities; a record file tells {MAX_LABELS} (2^24) apart, use shards")
         self._path = path
         self._num_classes = len(class_names)
-        self._labels = array("i", labels.tolist())
+        self._labels = array("i", labels.astype(np.int32).tobytes())
         with ExitStack() as stack:
             self._records, self._index, self._list = (
                 stack.enter_context(path.with_suffix(suffix).open("ab")) for suffix in (".rec", ".idx", ".lst")

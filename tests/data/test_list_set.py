@@ -29,7 +29,7 @@ def test_the_text_layout_of_2020(folder: Path) -> None:
     assert (folder / "crops.txt").read_text().splitlines() == expected
 
 
-@pytest.mark.parametrize("name", ["crops.txt", "lists/crops.csv", "crops/crops.csv"])
+@pytest.mark.parametrize("name", ["crops.txt", "crops.lst", "lists/crops.csv", "crops/crops.csv"])
 def test_lists_are_read_back_where_they_lie(folder: Path, name: str) -> None:
     list_set(folder / "crops", folder / name)
     read, direct = image_list(folder / name), open_source(folder / "crops")
@@ -48,6 +48,16 @@ def test_the_layout_of_im2rec(folder: Path) -> None:
         ["2", "1", "Bob/2.jpg"],
         ["3", "2", "Cid/deep/1.jpg"],
     ]
+
+
+def test_numbers_are_labels_in_their_order(tmp_path: Path) -> None:
+    for number in (10, 9, 2):
+        (tmp_path / f"{number}.jpg").write_bytes(b"x")
+    (tmp_path / "a.txt").write_text("10.jpg 10\n9.jpg 9\n2.jpg 2\n")
+    source = image_list(tmp_path / "a.txt")
+    assert (list(source.class_names), source.labels.tolist()) == (["2", "9", "10"], [2, 1, 0])
+    (tmp_path / "a.lst").write_text("7\t10.000000\t0.5\t10.jpg\n8\t9.000000\t0.5\t9.jpg\n")
+    assert list(image_list(tmp_path / "a.lst").class_names) == ["9", "10"]
 
 
 def test_a_list_of_a_list(folder: Path) -> None:

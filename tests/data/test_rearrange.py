@@ -116,13 +116,17 @@ def test_lists_of_identities_and_images(tmp_path: Path) -> None:
     assert "p0" not in chosen(source, exclude=by_name).class_names
 
 
+def test_a_table_without_rows_leaves_nothing_out(tmp_path: Path) -> None:
+    assert len(chosen(people(), exclude=read_name_list(write(tmp_path / "a", "path\n")))) == len(people())
+
+
 def test_lists_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"2 of 3 names are not in the set: P9, nobody"):
         chosen(people(), exclude=read_name_list(write(tmp_path / "a", "p1\nnobody\nP9")))
     with pytest.raises(UserError, match="none that names an image"):
         read_name_list(write(tmp_path / "b", "identity\np1\n"), "image")
     with pytest.raises(UserError, match="the list is empty"):
-        read_name_list(write(tmp_path / "c", "path\n"))
+        read_name_list(write(tmp_path / "c", "\n"))
     with pytest.raises(UserError, match="cannot be read"):
         read_name_list(tmp_path / "absent")
 

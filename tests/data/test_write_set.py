@@ -6,7 +6,9 @@ import json
 import os
 import resource
 import signal
+import struct
 import sys
+import tarfile
 from collections.abc import Callable
 from hashlib import sha256
 from multiprocessing import get_context
@@ -245,3 +247,83 @@ def test_formats_that_are_only_read_and_wrong_counts(tmp_path: Path) -> None:
         write_set(blobs(2, broken=(0, 1)), tmp_path / "a", kind="folder", max_unreadable=9)
     with pytest.raises(UserError, match="has no manifest"):
         verify_set(tmp_path)
+
+
+def records(path: Path) -> dict[int, tuple[tuple[float, ...], bytes]]:
+    """Labels and data by key, read by the layout alone."""
+    content, found = path.read_bytes(), {}
+    for line in path.with_suffix(".idx").read_text().splitlines():
+        key, at = map(int, line.split("\t"))
+        magic, length = struct.unpack_from("<II", content, at)
+        assert magic == 0xCED7230A
+        assert length >> 29 == 0, "a record in one part"
+        flag, label, number, _ = struct.unpack_from("<IfQQ", content, at + 8)
+        assert number == key
+        labels = struct.unpack_from(f"<{flag}f", content, at + 32) if flag else (label,)
+        found[key] = labels, content[at + 32 + 4 * flag : at + 8 + length]
+    return found
+
+
+def test_record_sets_by_an_independent_reader(tmp_path: Path) -> None:
+    grouped, mixed = blobs(50), blobs(50, grouped=False)
+    write_set(grouped, tmp_path / "a", kind="record")
+    write_set(mixed, tmp_path / "b", kind="record")
+    found = records(tmp_path / "a" / "train.rec")
+    assert found[0] == ((51.0, 61.0), b"")
+    for person in range(10):
+        begin, end = map(int, found[51 + person][0])
+        members = [(grouped.encoded(i), float(person)) for i in np.flatnonzero(grouped.labels == person)]
+        assert [(found[key][1], *found[key][0]) for key in range(begin, end)] == members
+    assert len(found) == 61
+    plain = records(tmp_path / "b" / "train.rec")
+    assert plain == {i + 1: ((float(mixed.labels[i]),), mixed.encoded(i)) for i in range(50)}
+    lines = [line.split("\t") for line in (tmp_path / "b" / "train.lst").read_text().splitlines()]
+    assert [(int(key), float(label)) for key, label, _ in lines] == [(i + 1, mixed.labels[i]) for i in range(50)]
+
+
+def test_shards_by_the_standard_library(tmp_path: Path) -> None:
+    source = blobs(40, grouped=False)
+    write_set(source, tmp_path / "a", kind="shards")
+    with tarfile.open(tmp_path / "a" / "00000.tar") as archive:
+        members = {member.name: archive.extractfile(member).read() for member in archive.getmembers()}  # type: ignore[union-attr]
+    expected = {f"{i:09d}.jpg": source.encoded(i) for i in range(40)}
+    assert members == expected | {f"{i:09d}.cls": b"%d" % source.labels[i] for i in range(40)}
+
+
+@pytest.mark.parametrize("kind", ["shards", "parquet"])
+def test_many_files_are_one_set(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("faceprint.data.shard_writer.SHARD_IMAGES", 1024)
+    monkeypatch.setattr("faceprint.data.parquet_writer.FILE_IMAGES", 1024)
+    source = blobs(2500)
+    write_set(source, tmp_path / "whole", kind=kind)
+    for nth in (1026, 2049):
+
+        def job(nth: int = nth) -> None:
+            kill_at(FORMATS[kind].create, "write", nth)
+            write_set(source, tmp_path / f"killed {nth}", kind=kind)
+
+        assert in_child(job) == -signal.SIGKILL
+        assert write_set(source, tmp_path / f"killed {nth}", kind=kind).resumed_from == (nth - 1) // 1024 * 1024
+        assert files_of(tmp_path / f"killed {nth}") == files_of(tmp_path / "whole")
+    assert verify_set(tmp_path / "whole").same
+    assert len([*(tmp_path / "whole").glob("*.tar"), *(tmp_path / "whole").glob("*.parquet")]) == 3
+    read = open_source(tmp_path / "whole")
+    assert [read.stored_path(i) for i in (0, 1024, 2499)] == [
+        f"Person {p}/Person {p}_{n:04d}.jpg" for p, n in ((0, 1), (4, 25), (9, 250))
+    ]
+
+
+@pytest.mark.parametrize("kind", [name for name in WRITABLE if FORMATS[name].suffix])
+def test_a_set_in_one_file(kind: str, tmp_path: Path) -> None:
+    source = blobs(1100)
+    path = tmp_path / f"set{FORMATS[kind].suffix}"
+
+    def job() -> None:
+        kill_at(FORMATS[kind].create, "write", 1050)
+        write_set(source, path, kind=kind)
+
+    assert in_child(job) == -signal.SIGKILL
+    assert not path.exists()
+    assert write_set(source, path, kind=kind).resumed_from == (0 if kind == "parquet" else 1024)
+    assert verify_set(path).same
+    assert labelled(open_source(path)) == labelled(source)
