@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 import cv2
 
 from faceprint.data.extras import require
-from faceprint.errors import UserError
+from faceprint.errors import UserError, WorkerDied
 
 Batch = TypeVar("Batch")
 Outcome = TypeVar("Outcome")
@@ -31,10 +31,6 @@ _OBJECT_STORE_BYTES = 128 << 20
 _CONNECT_SECONDS = 10
 
 
-class WorkerDied(RuntimeError):
-    """A worker process ended without an answer: killed, out of memory, or crashed inside a library."""
-
-
 class Executor(Protocol):
     """Does batches of work, `workers` at a time or more."""
 
@@ -44,7 +40,7 @@ class Executor(Protocol):
     def map_batches(
         self, function: Callable[[Batch], Outcome], batches: Iterable[Batch]
     ) -> Generator[Outcome, None, None]:
-        """`function(batch)` for each batch, in order, each exactly once. Function, batches and outcomes are pickled.
+        """`function(batch)` for each batch, in order, each exactly once. All are pickled, the function once a process.
 
         Raises `WorkerDied` where a worker was lost for good, and what `function` raises.
         """
@@ -72,14 +68,14 @@ class Processes:
         if self.workers == 1 or len(first) < 2:
             yield from map(function, batches)
             return
-        pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _start_worker)
+        pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _start_worker, (function,))
         try:
-            futures = (pool.submit(function, batch) for batch in batches)
+            futures = (pool.submit(_run, batch) for batch in batches)
             yield from (future.result() for future in _ahead(futures, _BATCHES_A_WORKER * self.workers))
         except BrokenProcessPool as error:
             raise WorkerDied(
-                "a worker process died (killed, out of memory, or crashed on its input); what was done so far is "
-                f"kept: run the same again to go on, with fewer workers than {self.workers} if memory ran out"
+                "a worker process died (killed, out of memory, or crashed on an image); run the same again to go "
+                f"on, with fewer workers than {self.workers} if memory ran out"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -128,9 +124,20 @@ def _ahead(started: Iterable[Outcome], count: int) -> Iterator[Outcome]:
     yield from waiting
 
 
-def _start_worker() -> None:
+_function: Callable[[Any], Any] | None = None
+
+
+def _start_worker(function: Callable[[Any], Any]) -> None:
+    """Keep what the process is for, which is so pickled once a process: it may hold a large source."""
+    global _function
+    _function = function
     cv2.setNumThreads(1)  # the processes share the cores already
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the main process ends the pool
+
+
+def _run(batch: Any) -> Any:
+    assert _function is not None, "`_start_worker` ran first"
+    return _function(batch)
 
 
 def _in_worker(function: Callable[[Batch], Outcome], batch: Batch) -> Outcome:
@@ -181,6 +188,5 @@ def _fetch(ray: Any, result: Any) -> Any:
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[0]
         raise WorkerDied(
-            f"a batch was lost with its worker {_RETRIES + 1} times ({reason}); what was done so far is kept: run the "
-            "same again to go on"
+            f"a batch was lost with its worker {_RETRIES + 1} times ({reason}); run the same again to go on"
         ) from error

@@ -14,9 +14,9 @@ from toy_detector import landmarks_of, paint, write_toy_detector
 from faceprint.data import align_folder as bulk
 from faceprint.data.alignment import align
 from faceprint.data.detectors import choose_detector
-from faceprint.data.executors import Processes, WorkerDied
+from faceprint.data.executors import Processes
 from faceprint.data.images import read_image
-from faceprint.errors import UserError
+from faceprint.errors import UserError, WorkerDied
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from faceprint.data.executors import Processes, RayCluster, WorkerDied
-from faceprint.errors import UserError
+from faceprint.data.executors import Processes, RayCluster
+from faceprint.errors import UserError, WorkerDied
 
 
 def square(number):

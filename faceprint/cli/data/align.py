@@ -10,7 +10,7 @@ import typer
 from faceprint.cli.data.conversion import print_names
 from faceprint.cli.output import JsonOption, err, print_table, progress_bar, write_json
 from faceprint.cores import num_cores
-from faceprint.errors import UserError
+from faceprint.errors import UserError, WorkerDied
 
 if TYPE_CHECKING:
     from faceprint.data.align_report import AlignReport
@@ -84,7 +84,7 @@ def align(
     """
     from faceprint.data.align_folder import align_folder
     from faceprint.data.detectors import choose_detector
-    from faceprint.data.executors import Processes, RayCluster, WorkerDied
+    from faceprint.data.executors import Processes, RayCluster
     from faceprint.data.pixels import parse_size
 
     _check_landmarks(detector, detector_model, landmarks)
