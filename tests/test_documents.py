@@ -64,7 +64,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
 
 
 def photographs_to_a_run(people: Sequence[str], suffix: str, folder: Path) -> None:
-    """Execute the chain of the how-to for `photographs/PERSON/PERSON_0001` and `_0002`: align, pack, check, train, eval."""
+    """Execute the chain of the how-to, from align to eval, for `photographs/PERSON/PERSON_0001`, `_0002` and so on."""
     with (folder / "pairs.csv").open("w") as file:
         rows = csv.writer(file)
         rows.writerow(["path_a", "path_b", "same"])
@@ -91,7 +91,7 @@ def test_the_how_to_with_photographs(test_data: Path, tmp_path: Path, monkeypatc
 
 @pytest.fixture
 def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-    """Generated photographs of four people, and a detector in YuNet's place that finds the red block painted on each."""
+    """Generated photographs of four people, and a detector in YuNet's place that finds the block painted on each."""
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "data"))
     from toy_detector import paint, write_toy_detector
 

@@ -153,6 +153,7 @@ def _connected(ray: Any, cluster: RayCluster) -> Generator[None]:
         return
     _refuse_unreachable(cluster.address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers otherwise
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # one error is raised, the others need no print
     local = {"num_cpus": cluster.workers, "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
         ray.init(

@@ -76,6 +76,13 @@ def test_no_workers_are_refused(make):
         make(workers=0)
 
 
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:1", "host.invalid:6379", "ray://127.0.0.1:1", "a:99999"])
+def test_addresses_where_nobody_answers(address):
+    pytest.importorskip("ray")
+    with pytest.raises(UserError, match="give HOST:PORT, auto or local"):
+        list(RayCluster(address).map_batches(square, [1]))
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """A Ray cluster of three worker processes here, for the whole module: it takes seconds to start."""
@@ -127,10 +134,3 @@ def test_a_missing_package_names_its_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(UserError, match=r"Ray clusters need the package ray .*'faceprint\[ray\]'"):
         list(RayCluster("local").map_batches(square, [1]))
-
-
-@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:1", "host.invalid:6379", "ray://127.0.0.1:1", "a:99999"])
-def test_addresses_where_nobody_answers(address):
-    pytest.importorskip("ray")
-    with pytest.raises(UserError, match="give HOST:PORT, auto or local"):
-        list(RayCluster(address).map_batches(square, [1]))
