@@ -141,6 +141,13 @@ def test_the_how_to_with_sets(tmp_path: Path) -> None:
     assert not [*tmp_path.rglob("*.partial")]
 
 
+@pytest.mark.real
+def test_the_how_to_with_a_record_set(test_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(test_data / "data" / "mxnet" / "insightface", tmp_path / "faces")
+    assert execute("docs/how-to.md", "record", tmp_path) == 1
+    assert (tmp_path / "runs" / "record" / "model" / "model.safetensors").exists()
+
+
 def test_the_how_to_with_weights(tmp_path: Path) -> None:
     first = tmp_path / "backbone.pth"
     faceprint.models.export_weights(faceprint.create_model("mbf"), first)

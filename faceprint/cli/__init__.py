@@ -11,6 +11,7 @@ from faceprint.cli import (
     data,
     data_check,
     data_clean,
+    data_loading,
     data_pairs,
     embed,
     evaluate,
@@ -41,6 +42,8 @@ data.app.command("stats")(data_check.stats)
 data.app.command("clean")(data_clean.clean)
 data.app.command("overlap")(data_clean.overlap)
 data.app.add_typer(data_pairs.app, name="pairs")
+data.app.command("bench")(data_loading.bench)
+data.app.command("preview")(data_loading.preview)
 app.command("export")(export.export)
 app.command("import")(import_weights.import_weights)
 app.command("embed")(embed.embed)

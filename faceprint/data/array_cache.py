@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 Arrays = Mapping[str, NDArray[Any]]
 
 MIN_LENGTH = 10_000
-"""Shorter arrays are made again faster than a reader of the folder understands what the file is."""
+"""Shorter arrays are quickly made again and leave no file."""
 
 _MAGIC = b"faceprint arrays 1\n"
 _ALIGNMENT = 64
 _CHUNK = 1 << 20
-_TYPES = ("<u4", "<u8", "<i8")
+_TYPES = ("|u1", "<u4", "<i8")
 
 
 def cached_arrays(file: Path, origins: Sequence[Path], build: Callable[[], Arrays]) -> Arrays:
@@ -33,7 +33,7 @@ def cached_arrays(file: Path, origins: Sequence[Path], build: Callable[[], Array
     arrays stay in memory. Arrays from a file are read-only memory maps.
     """
     stamp = [_stamp(path) for path in origins]
-    places = (file, _in_user_cache(file))
+    places = _places(file)
     found = next((arrays for arrays in (_load(place, stamp) for place in places) if arrays is not None), None)
     if found is not None:
         return found
@@ -52,10 +52,10 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _in_user_cache(file: Path) -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+def _places(file: Path) -> list[Path]:
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     digest = hashlib.sha256(os.fsencode(os.path.realpath(file))).hexdigest()[:32]
-    return root / "faceprint" / "arrays" / digest
+    return [file, Path(root, "faceprint", "arrays", digest)] if os.path.isabs(root) else [file]  # else there is no home
 
 
 def _save(place: Path, stamp: Sequence[Sequence[int]], arrays: Arrays) -> bool:
@@ -75,7 +75,8 @@ def _save(place: Path, stamp: Sequence[Sequence[int]], arrays: Arrays) -> bool:
 
 def _write(out: IO[bytes], stamp: Sequence[Sequence[int]], arrays: Arrays) -> None:
     rows = [(name, array.dtype.str, len(array), _checksum([array])) for name, array in arrays.items()]
-    out.write(_MAGIC + json.dumps({"origins": stamp, "arrays": rows}).encode() + b"\n")
+    header = json.dumps({"origins": stamp, "arrays": rows}).encode()
+    out.write(b"%s%d %s\n" % (_MAGIC, zlib.crc32(header), header))
     for array in arrays.values():
         out.write(b"\0" * (-out.tell() % _ALIGNMENT))
         np.ascontiguousarray(array).tofile(out)
@@ -103,7 +104,10 @@ def _load(place: Path, stamp: Sequence[Sequence[int]]) -> dict[str, NDArray[Any]
 def _read_header(file: IO[bytes]) -> dict[str, Any]:
     if file.read(len(_MAGIC)) != _MAGIC:
         raise ValueError("not a file of arrays")
-    return json.loads(file.readline(_CHUNK))
+    checksum, _, header = file.readline(_CHUNK).rstrip(b"\n").partition(b" ")
+    if checksum != b"%d" % zlib.crc32(header):
+        raise ValueError("damaged")
+    return json.loads(header)
 
 
 def _map(place: Path, file: IO[bytes], dtype: str, length: int, checksum: int) -> NDArray[Any]:

@@ -15,11 +15,9 @@ from faceprint.data.folder import image_folder
 from faceprint.data.folder_writer import FolderWriter
 from faceprint.data.landmarks import PARQUET as LANDMARKS
 from faceprint.data.lists import image_list
-from faceprint.data.parquet import parquet_source
-from faceprint.data.parquet_writer import ParquetWriter
+from faceprint.data.parquet import ParquetWriter, parquet_source
 from faceprint.data.record_source import RecordSource, is_record_set
-from faceprint.data.shard_writer import ShardWriter
-from faceprint.data.shards import shard_source
+from faceprint.data.shards import ShardWriter, shard_source
 from faceprint.data.source import Source
 from faceprint.data.storage import is_pattern
 from faceprint.data.write_records import RecordSetWriter

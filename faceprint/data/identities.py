@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 
 def number_identities(
-    codes: NDArray[np.int64], names: Sequence[str], *, in_order: bool
+    codes: NDArray[np.int64], names: list[str], *, in_order: bool
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Labels and class names from `names[codes[i]]`, who image i shows; names that nobody has go.
 

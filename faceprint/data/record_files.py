@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from faceprint.errors import UserError
 from faceprint.files import write_whole
@@ -15,8 +16,7 @@ _LONGEST_LINE = 1 << 20
 _NO_BREAKS = str.maketrans("\t\r\n", "   ")
 
 
-@dataclass(frozen=True)
-class ListEntry:
+class ListEntry(NamedTuple):
     """One line of a `.lst`: the key of a record, its labels, and the path of its image, as the writer called it."""
 
     key: int
@@ -26,26 +26,32 @@ class ListEntry:
 
 def read_lst(path: str | os.PathLike[str]) -> Iterator[ListEntry]:
     """The lines of a `.lst`, `key<TAB>label[<TAB>label …]<TAB>path`. Raises `UserError` naming a malformed one."""
+    number, line = 0, ""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            number = 0
             while line := file.readline(_LONGEST_LINE):
                 number += 1
-                yield _list_entry(line.rstrip("\r\n"), f"{path}:{number}")
+                yield _list_entry(line.rstrip("\r\n"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except _Malformed as error:
+        expected = "expected `key<TAB>label[<TAB>label …]<TAB>path` with numbers"
+        raise UserError(f"{path}:{number}: {expected}, got {line[:80]!r}") from error
 
 
-def _list_entry(line: str, where: str) -> ListEntry:
-    key, *labels, image = line.split("\t") if line.count("\t") >= 2 else ("", "")
+class _Malformed(Exception):
+    pass
+
+
+def _list_entry(line: str) -> ListEntry:
+    fields = line.split("\t")
+    key = fields[0]
+    if len(fields) < 3 or not (key.isascii() and key.isdigit() and len(key) <= 18):
+        raise _Malformed
     try:
-        if not re.fullmatch("[0-9]{1,18}", key):
-            raise ValueError
-        return ListEntry(int(key), tuple(map(float, labels)), image)
+        return ListEntry(int(key), tuple(map(float, fields[1:-1])), fields[-1])
     except ValueError as error:
-        raise UserError(
-            f"{where}: expected `key<TAB>label[<TAB>label …]<TAB>path` with numbers, got {line[:80]!r}"
-        ) from error
+        raise _Malformed from error
 
 
 def format_lst(entry: ListEntry) -> str:

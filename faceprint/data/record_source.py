@@ -52,23 +52,34 @@ class RecordSource:
         self._first, self._end = _image_rows(self.reader)
         if self._first == self._end:
             raise UserError(f"{self.path}: has no images")
+        self._cache = self.path.with_name(self.path.name + ".labels")
         arrays = self._labels()
-        self.labels: NDArray[np.int64] = arrays["labels"]
+        self._numbers: NDArray[np.uint32] = arrays["labels"]
         self._values: NDArray[np.int64] = arrays["values"]
         self.class_names: Sequence[str] = _class_names(self.path, self._values)
 
     def __reduce__(self) -> tuple[type[RecordSource], tuple[Path]]:
         return RecordSource, (self.path,)
 
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self._long_labels
+
+    @cached_property
+    def _long_labels(self) -> NDArray[np.int64]:
+        if int(self._numbers.max()) >= len(self._values):
+            raise UserError(f"{self._cache}: does not hold the labels of {self.path.name}; delete it")
+        return self._numbers.astype(np.int64)  # not in workers: the numbers in the file are half as long, and shared
+
     def __len__(self) -> int:
         return self._end - self._first
 
     def __getitem__(self, index: int) -> tuple[Image, int]:
-        return decode_image(self.encoded(index), name=self.name(index)), int(self.labels[index])
+        return decode_image(self.encoded(index), name=self.name(index)), int(self._numbers[index])
 
     def encoded(self, index: int) -> bytes:
         record = self.reader.at(self._row(index))
-        expected = self._values[self.labels[index]]
+        expected = self._values[self._numbers[index]]
         if record.labels[0] != expected:
             raise ImageError(f"{self.name(index)}: has the label {record.labels[0]:g}, the index says {expected}")
         return record.data
@@ -101,8 +112,10 @@ class RecordSource:
                 values = first_labels(reader, np.arange(self._first, self._end))
             return _number(self.path, keys, values)
 
-        origins = [self.path, self.path.with_suffix(".idx"), lst]
-        return cached_arrays(self.path.with_name(self.path.name + ".labels"), origins, build)
+        arrays = cached_arrays(self._cache, [self.path, self.path.with_suffix(".idx"), lst], build)
+        if set(arrays) != {"labels", "values"} or len(arrays["labels"]) != len(self) or not len(arrays["values"]):
+            raise UserError(f"{self._cache}: does not hold the labels of {self.path.name}; delete it")
+        return arrays
 
 
 def record_file(path: Path) -> Path:
@@ -177,7 +190,7 @@ def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 def first_labels(reader: RecordReader, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """First label (N,) of each record, read in the order in which they lie. Raises `RecordError` for a damaged one."""
-    order = np.argsort(reader.index.offsets[rows], kind="stable")
+    order = np.argsort(reader.index.offsets(rows), kind="stable")
     labels = np.empty(len(rows))
     for some in _batches(order):
         labels[some] = _first_labels(reader, rows[some])
@@ -209,7 +222,7 @@ def _number(path: Path, keys: NDArray[Any], labels: NDArray[np.float64]) -> Arra
             f" {MAX_LABELS} (2^24), which is as far as float32 counts ({len(wrong)} such records)"
         )
     values, numbers = np.unique(labels.astype(np.int64), return_inverse=True)
-    return {"labels": numbers.astype(np.int64), "values": values}
+    return {"labels": numbers.astype(np.uint32), "values": values}
 
 
 @dataclass(frozen=True)

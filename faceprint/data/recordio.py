@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
+import weakref
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ MAX_PAYLOAD = (1 << 29) - 1
 
 _READ_AHEAD = 1 << 14  # most records of aligned faces come with one system call
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+_HEAD = struct.Struct("<4sI")
 _HEADER = struct.Struct("<IfQQ")
 
 PART = np.dtype(
@@ -74,8 +76,9 @@ class RecordReader(Mapping[int, Record]):
         if not self.path.is_file():
             raise UserError(f"{self.path}: no such file; give a .rec file")
         try:
-            self._file = self.path.open("rb", buffering=0)
-            self._size = os.fstat(self._file.fileno()).st_size
+            self._descriptor = os.open(self.path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._descriptor)
+            self._size = os.fstat(self._descriptor).st_size
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror or error})") from error
         if not self._size:
@@ -96,87 +99,109 @@ class RecordReader(Mapping[int, Record]):
 
     def in_file_order(self) -> Iterator[tuple[int, Record]]:
         """(key, record) one after the other as they lie in the file: the fastest way to read all."""
-        for row in np.argsort(self.index.offsets, kind="stable"):
+        for row in np.argsort(self.index.offsets(slice(None)), kind="stable"):
             yield int(self.index.keys[row]), self.at(int(row))
 
     def at(self, row: int) -> Record:
         """The record of the `row`-th key. Raises `RecordError`."""
-        offset, what = int(self.index.offsets[row]), f"record {self.index.keys[row]}"
-        payload, _ = self._read(offset, what)
         try:
-            return _unpack(payload)
-        except struct.error as error:
-            raise self._damaged(offset, what, f"its {len(payload)} bytes are too few for header and labels") from error
+            return self._record(self.index.offset(row))
+        except _Damage as damage:
+            raise RecordError(f"{self.path}: record {self.index.keys[row]} {damage}") from damage
 
     def parts(self, rows: NDArray[np.int64]) -> NDArray[np.void]:
         """The first bytes of those records as `PART` (N,), zeros behind the end of the file; nothing is checked."""
-        pieces = (os.pread(self._file.fileno(), PART.itemsize, int(at)) for at in self.index.offsets[rows])
+        pieces = (os.pread(self._descriptor, PART.itemsize, at) for at in self.index.offsets(rows).tolist())
         return np.frombuffer(b"".join(piece.ljust(PART.itemsize, b"\0") for piece in pieces), PART)
+
+    def _record(self, offset: int) -> Record:
+        payload, _ = self._read(offset)
+        try:
+            return _unpack(payload)
+        except struct.error as error:
+            raise _Damage(offset, f"its {len(payload)} bytes are too few for header and labels") from error
 
     def _scan(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         ids, offsets, at = array("Q"), array("q"), 0
         while at < self._size:
-            payload, end = self._read(at, f"record {len(ids)} in order")
-            ids.append(_HEADER.unpack_from(payload)[2] if len(payload) >= _HEADER.size else 0)
             offsets.append(at)
-            at = end
+            try:
+                payload, at = self._read(at)
+            except _Damage as damage:
+                raise RecordError(f"{self.path}: record number {len(ids)} {damage}") from damage
+            ids.append(_HEADER.unpack_from(payload)[2] if len(payload) >= _HEADER.size else 0)
         keys = np.frombuffer(ids, np.uint64)
         if len(np.unique(keys)) < len(keys) or keys.max() >= 1 << 63:
             keys = np.arange(len(keys))
         return keys.astype(np.int64), np.frombuffer(offsets, np.int64)
 
-    def _read(self, at: int, what: str) -> tuple[bytes, int]:
+    def _read(self, at: int) -> tuple[bytes, int]:
         """The payload of the record at byte `at`, its parts joined, and the byte behind it."""
-        begin, window = at, _Window(self._file.fileno(), self._size)
-        flag, payload, at = self._part(at, what, window)
+        begin, window = at, _Window(self._descriptor, self._size)
+        flag, payload, at = window.part(at)
         if flag == _WHOLE:
             return payload, at
         if flag != _FIRST:
-            raise self._damaged(begin, what, f"is a later part (flag {flag}) of a record, not its first")
+            raise _Damage(begin, f"is a later part (flag {flag}) of a record, not its first")
         joined = bytearray(payload)
         while flag != _LAST:
-            part = at
-            flag, payload, at = self._part(at, what, window)
-            if flag not in (_MIDDLE, _LAST):
-                raise self._damaged(part, what, f"a record of several parts breaks off there (flag {flag})")
+            flag, payload, at = window.part(at)
             joined += MAGIC + payload
             if len(joined) > MAX_PAYLOAD:
-                raise self._damaged(begin, what, f"is longer than {MAX_PAYLOAD} bytes")
+                raise _Damage(begin, f"is longer than {MAX_PAYLOAD} bytes")
         return bytes(joined), at
 
-    def _part(self, at: int, what: str, window: _Window) -> tuple[int, bytes, int]:
-        """Flag and content of the part at byte `at`, and the byte behind it."""
-        head = window.take(at, 8)
-        if len(head) < 8:
-            raise self._damaged(at, what, "the file ends there: it is truncated")
-        if head[:4] != MAGIC:
-            raise self._damaged(at, what, f"begins with {head[:4].hex()} instead of {MAGIC.hex()}")
-        flag, length = divmod(int.from_bytes(head[4:], "little"), 1 << 29)
-        end = at + 8 + length + -length % 4
-        if end > self._size:
-            raise self._damaged(at, what, f"claims {length} bytes, the file ends after {self._size - at - 8}")
-        content = window.take(at + 8, end - at - 4)
-        if any(content[length : end - at - 8]) or content[end - at - 8 :] not in (MAGIC, b""):
-            raise self._damaged(at, what, f"claims {length} bytes, behind which neither a record nor the end follows")
-        return flag, content[:length], end
 
-    def _damaged(self, at: int, what: str, problem: str) -> RecordError:
-        return RecordError(f"{self.path}: {what} at byte {at}: {problem}")
+class _Damage(Exception):
+    """What is wrong with the bytes from `at` on."""
+
+    def __init__(self, at: int, problem: str) -> None:
+        super().__init__(f"at byte {at}: {problem}")
 
 
 class _Window:
-    """The piece of a file that was read last: what lies in it takes no further system call."""
+    """Parts of a file, read with the bytes around them: what was read already takes no further system call."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._descriptor, self._size = descriptor, size
         self._start, self._piece = 0, b""
 
-    def take(self, at: int, count: int) -> bytes:
+    def part(self, at: int) -> tuple[int, bytes, int]:
+        """Flag and content of the part at byte `at`, and the byte behind it, where a part that may follow begins."""
+        flag, length = _parse_head(at, self._take(at, 8))
+        end = at + 8 + length + -length % 4
+        if end > self._size:
+            raise _Damage(at, f"claims {length} bytes, the file ends after {self._size - at - 8}")
+        content = self._take(at + 8, end - at)  # with the head of the next part
+        if any(content[length : end - at - 8]):
+            raise _Damage(at, f"claims {length} bytes, which are not followed by zeros up to the next word")
+        complete = flag in (_WHOLE, _LAST)
+        if end < self._size or not complete:
+            following, _ = _parse_head(end, content[end - at - 8 :])
+            if (following in (_WHOLE, _FIRST)) != complete:
+                raise _Damage(at, f"a part flagged {flag} is followed by one flagged {following}")
+        return flag, content[:length], end
+
+    def _take(self, at: int, count: int) -> bytes:
         """`count` bytes from byte `at`, fewer at the end of the file."""
-        count = min(count, self._size - at)
-        if at < self._start or at + count > self._start + len(self._piece):
+        if at >= self._size:
+            return b""
+        begin, end = at - self._start, at - self._start + count
+        if begin < 0 or end > len(self._piece):
             self._start, self._piece = at, os.pread(self._descriptor, max(count, _READ_AHEAD), at)
-        return self._piece[at - self._start : at - self._start + count]
+            begin, end = 0, count
+        return self._piece[begin:end]
+
+
+def _parse_head(at: int, head: bytes) -> tuple[int, int]:
+    """Flag and length of the part that begins with `head`."""
+    if len(head) < 8:
+        raise _Damage(at, "the file ends there: it is truncated")
+    magic, word = _HEAD.unpack(head)
+    flag = word >> 29
+    if magic != MAGIC or flag > _LAST:
+        raise _Damage(at, f"begins with {head.hex(' ', 4)}; a record begins with {MAGIC.hex()}")
+    return flag, word & MAX_PAYLOAD
 
 
 def _unpack(payload: bytes) -> Record:

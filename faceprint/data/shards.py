@@ -6,28 +6,28 @@ import hashlib
 import io
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import IO, Any, TypedDict
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprint.data.class_map import CLASS_MAP, beside, parse_class_map, read_class_map
+from faceprint.data.class_map import CLASS_MAP, parse_class_map, read_class_map
 from faceprint.data.identities import number_identities
 from faceprint.data.images import IMAGE_SUFFIXES, Image, ImageError, decode_image
-from faceprint.data.storage import FAILURES, RangeReader, describe_file, find_files, is_url, open_file
-from faceprint.data.tar import BLOCK, Member, read_members, read_name
+from faceprint.data.storage import RangeReader, describe_file, find_files, is_url, open_file, reading
+from faceprint.data.tar import BLOCK, END_OF_ARCHIVE, MAX_MEMBER_NAME, Member, make_member, read_members, read_name
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 
 INDEX_FOLDER = "shard-index"
-PATHS = "paths.txt"
-"""Beside a shard that was written here: the path of each image, one a line."""
+SHARD_IMAGES = 10_000
 MAX_LABEL = 1 << 16
 """Bytes of a label file; a longer one is none."""
 IDENTITY_KEYS = ("identity", "label", "cls")
@@ -76,27 +76,21 @@ class ShardSource:
     def name(self, index: int) -> str:
         """The shard and the name in it."""
         try:
-            name = read_name(self._read(index, int(self.offsets[index]) - BLOCK, BLOCK))
+            name = self.stored_path(index)
         except ImageError:
             name = f"byte {self.offsets[index]}"
         return f"{self.reader.paths[self.storage[index]]}/{name}"
 
     def stored_path(self, index: int) -> str:
-        """The path that was packed; the name in the shard where that is not known; none from afar."""
-        shard = int(self.storage[index])
-        paths = shard_paths(self.reader.paths[shard])
-        row = index % len(self) - int(np.searchsorted(self.storage, shard))
-        if row < len(paths):
-            return paths[row]
-        local = not is_url(self.reader.paths[shard])
-        return self.name(index).removeprefix(f"{self.reader.paths[shard]}/") if local else ""
+        """The name in the shard, its first 100 bytes where it is longer; none for shards behind a URL."""
+        if is_url(self.reader.paths[self.storage[index]]):
+            return ""  # it would take a request for each image
+        return read_name(self._read(index, int(self.offsets[index]) - BLOCK, BLOCK))
 
     def _read(self, index: int, offset: int, size: int) -> bytes:
         shard = int(self.storage[index])
-        try:
+        with reading(f"{self.reader.paths[shard]}: byte {offset}", ImageError):
             data = self.reader.read(shard, offset, size)
-        except FAILURES as error:
-            raise ImageError(f"{self.reader.paths[shard]}: byte {offset} cannot be read ({error})") from error
         if len(data) != size:
             raise ImageError(
                 f"{self.reader.paths[shard]}: has no {size} bytes at byte {offset}; changed since indexed?"
@@ -160,23 +154,14 @@ def _counted(skipped: Mapping[str, int]) -> str:
 
 
 def read_class_names(shard: str) -> list[str] | None:
-    """The class map beside `shard`, or in its folder; None where there is none. Raises `UserError`."""
+    """The class map of `shard`, or that in its folder; None where there is none."""
     if not is_url(shard):
         return read_class_map(Path(shard)) or read_class_map(Path(shard).parent)
     try:
         with open_file(f"{os.path.dirname(shard)}/{CLASS_MAP}", sequential=True) as file:
             return parse_class_map(file.read())
-    except (UserError, *FAILURES):
-        return None
-
-
-@lru_cache(maxsize=4)
-def shard_paths(shard: str) -> list[str]:
-    """What the images of a shard on this machine were called, as `ShardWriter` keeps it; none for other shards."""
-    file = beside(Path(shard), PATHS)
-    if is_url(shard) or not file.is_file():
-        return []
-    return file.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
+    except Exception:
+        return None  # servers say in many ways that a file is not there
 
 
 def cached_index(path: str) -> Index:
@@ -186,7 +171,7 @@ def cached_index(path: str) -> Index:
     kept = cache_folder() / INDEX_FOLDER / f"{hashlib.sha256(f'{where} {state}'.encode()).hexdigest()[:32]}.npz"
     found = _load_index(kept, size)
     if found is None:
-        with open_file(path, sequential=True) as file:
+        with reading(path), open_file(path, sequential=True) as file:
             found = make_index(file, size, path)
         _keep_index(kept, found)
     return found
@@ -202,7 +187,7 @@ def _load_index(path: Path, size: int) -> Index | None:
         with np.load(path, allow_pickle=False) as arrays:
             told = json.loads(arrays["told"].tobytes())
             columns = {name: arrays[name].astype(np.int64) for name in ("offsets", "sizes", "codes")}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, NotImplementedError):
         return None  # not there, or not whole: it is made again
     index = Index(**columns, names=told["names"], skipped=told["skipped"])
     ends = index["offsets"] + index["sizes"]
@@ -212,8 +197,8 @@ def _load_index(path: Path, size: int) -> Index | None:
 def _keep_index(path: Path, index: Index) -> None:
     told = json.dumps({"names": index["names"], "skipped": index["skipped"]}).encode()
     buffer = io.BytesIO()
-    columns = {name: index[name] for name in ("offsets", "sizes", "codes")}
-    np.savez(buffer, **columns, told=np.frombuffer(told, np.uint8))
+    where = {"offsets": index["offsets"], "sizes": index["sizes"], "codes": index["codes"]}
+    np.savez(buffer, allow_pickle=False, told=np.frombuffer(told, np.uint8), **where)
     with suppress(UserError):  # without a place to keep it, it is made again next time
         write_whole(path, buffer.getvalue())
 
@@ -275,3 +260,76 @@ def _identity(member: Member, file: Any, shard: str) -> str | None:
     if not isinstance(said, str | int) or isinstance(said, bool):
         raise UserError(f"{shard}: {member.name} says {str(said)[:40]!r}; an identity is a whole number or a name")
     return str(said)
+
+
+class ShardWriter:
+    """A `SetWriter` of shards `00000.tar`, `00001.tar` … of `SHARD_IMAGES` images each, the last one of fewer, in the
+    folder `path`; or of the one shard `path`, whose name ends in `.tar`.
+
+    An image at `IDENTITY/IMAGE.jpg` becomes the members of that name and `IDENTITY/IMAGE.cls`, its label; one whose
+    name has a dot more, more than 100 bytes, or differs from another in its ending alone gets a number for a name.
+    """
+
+    def __init__(self, path: Path, class_names: Sequence[str], labels: NDArray[np.int64]) -> None:
+        self._path = path
+        self._shard_images = sys.maxsize if path.suffix == ".tar" else SHARD_IMAGES
+        self._count = len(labels)
+        self._keys: set[str] = set()
+        self._file: IO[bytes] | None = None
+        if self._count % self._shard_images:
+            self._go_on(self._shard())
+
+    def write(self, data: bytes, label: int, path: str) -> None:
+        if self._file is None:
+            self._keys.clear()
+            self._file = self._shard().open("wb")
+        key, suffix = self._free_key(path), os.path.splitext(path)[1]
+        self._file.write(make_member(key + suffix, data) + make_member(f"{key}.cls", b"%d" % label))
+        self._count += 1
+        if self._count % self._shard_images == 0:
+            self._end_shard()
+
+    def checkpoint(self) -> Mapping[str, int]:
+        if self._file is None:
+            return {}
+        self._file.flush()
+        return {Path(self._file.name).name: self._file.tell()}
+
+    def finish(self) -> None:
+        self._end_shard()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _shard(self) -> Path:
+        number = self._count // self._shard_images
+        return self._path if self._path.suffix == ".tar" else self._path / f"{number:05d}.tar"
+
+    def _go_on(self, shard: Path) -> None:
+        self._file = shard.open("r+b")
+        size = self._file.seek(0, os.SEEK_END)
+        self._file.write(END_OF_ARCHIVE)
+        members = read_members(self._file, size + len(END_OF_ARCHIVE), str(shard))
+        self._keys = {os.path.splitext(member.name)[0] for member in members}
+        self._file.seek(size)
+        self._file.truncate()
+
+    def _free_key(self, path: str) -> str:
+        key = os.path.splitext(path)[0]
+        if (
+            "." in os.path.basename(key)
+            or len(path.encode(errors="surrogateescape")) > MAX_MEMBER_NAME
+            or key in self._keys
+        ):
+            key = f"{self._count:09d}"
+        self._keys.add(key)
+        return key
+
+    def _end_shard(self) -> None:
+        if self._file is not None:
+            self._file.write(END_OF_ARCHIVE)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self.close()

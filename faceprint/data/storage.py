@@ -7,7 +7,8 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,6 @@ MAX_FILES = 1_000_000
 """A pattern such as {0..999999999999} is refused before it fills the memory."""
 OPEN_FILES = 64
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-FAILURES = (OSError, ValueError, RuntimeError, ImportError)
-"""What fsspec and its back ends raise for a file that is not there, cannot be reached or has no ranges."""
 
 
 def is_url(path: str) -> bool:
@@ -71,25 +70,21 @@ def _local_files(path: str, suffix: str) -> list[str]:
 def _url_files(url: str, suffix: str) -> list[str]:
     if url.endswith(suffix) and not any(sign in url for sign in "*?"):
         return [url]
-    try:
+    with reading(f"{url} (name its files by {{000..123}} where it cannot be listed)"):
         system, path = _fsspec().core.url_to_fs(url)
         names = system.glob(path if any(sign in url for sign in "*?") else f"{path.rstrip('/')}/*{suffix}")
         return sorted(system.unstrip_protocol(name) for name in names)
-    except FAILURES as error:
-        raise UserError(f"{url}: cannot be listed ({error}); name the files by {{000..123}}") from error
 
 
 def describe_file(path: str) -> tuple[int, str]:
     """Size in bytes, and a text that changes when the file does: time of change, or what a server says of it."""
-    try:
+    with reading(path):
         if not is_url(path):
             status = os.stat(path)
             return status.st_size, f"{status.st_size}-{status.st_mtime_ns}"
         system, inner = _fsspec().core.url_to_fs(path)
         info = system.info(inner)
-        size = info.get("size")
-    except FAILURES as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
+    size = info.get("size")
     if not isinstance(size, int):
         raise UserError(f"{path}: the server does not say how large it is, so it cannot be read by ranges")
     told = (info.get(key) for key in ("ETag", "LastModified", "mtime", "created", "generation"))
@@ -101,16 +96,26 @@ def open_file(path: str, *, sequential: bool = False) -> Any:
 
     Raises `UserError` for one that cannot be opened.
     """
-    try:
+    with reading(path):
         if not is_url(path):
             return open(path, "rb")
         cache = {"cache_type": "readahead", "block_size": 4 << 20} if sequential else {"cache_type": "none"}
-        file = _fsspec().open(path, "rb", **cache).open()
-        file.seek(0)  # a server without ranges is found out here
-        return file
-    except FAILURES as error:
-        reason = f"{error}; a web server must answer range requests" if is_url(path) else str(error)
-        raise UserError(f"{path}: cannot be opened ({reason})") from error
+        system, inner = _fsspec().core.url_to_fs(path)
+        return system.open(inner, "rb", **cache)
+
+
+@contextmanager
+def reading(name: str, error_type: type[UserError] = UserError) -> Iterator[None]:
+    """Every exception within becomes an `error_type` that names `name`.
+
+    Each back end of fsspec raises exceptions of its own, of no common kind.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise (error if isinstance(error, error_type) else error_type(str(error))) from error
+    except Exception as error:
+        raise error_type(f"{name}: cannot be read ({error or type(error).__name__})") from error
 
 
 class RangeReader:
@@ -126,7 +131,7 @@ class RangeReader:
         self._lock = threading.Lock()
 
     def read(self, number: int, offset: int, size: int) -> bytes:
-        """`size` bytes of file `number` from `offset` on, fewer at its end. Raises `OSError` and the like."""
+        """`size` bytes of file `number` from `offset` on, fewer at its end. Raises what `reading` takes."""
         if self._process != os.getpid():
             self._reset()  # the parent's handles share their position with it
         with self._lock:

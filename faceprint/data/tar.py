@@ -11,6 +11,8 @@ from faceprint.errors import UserError
 BLOCK = 512
 MAX_NAME = 1 << 16
 """Longest name, or extended header, that is read."""
+MAX_MEMBER_NAME = 100
+"""Bytes of a name that `make_member` takes."""
 _FILES = b"0\0" + b"7"  # POSIX, pre-POSIX and contiguous files
 _END = bytes(BLOCK)
 
@@ -49,7 +51,7 @@ def read_members(file: Any, size: int, archive: str) -> Iterator[Member]:
         if kind in b"xgLK":
             text = _extension(file, length, archive, at)
             if kind == b"L":
-                long_name = text.rstrip(b"\0").decode(errors="replace")
+                long_name = text.rstrip(b"\0").decode(errors="surrogateescape")
             elif kind == b"x":
                 long_name, long_size = _pax(text, archive, at, long_name)
         else:
@@ -89,7 +91,7 @@ def _name(header: bytes) -> str:
     name, prefix = (header[first:last].split(b"\0")[0] for first, last in ((0, 100), (345, 500)))
     if prefix and header[257:263] == b"ustar\0":  # GNU headers keep other things there
         name = prefix + b"/" + name
-    return name.decode(errors="replace")
+    return name.decode(errors="surrogateescape")
 
 
 def _kind(flag: bytes) -> str:
@@ -112,7 +114,7 @@ def _pax(text: bytes, archive: str, at: int, name: str | None) -> tuple[str | No
         if length < len(digits) + 3 or place + length > len(text):
             raise UserError(f"{archive}: the extended header at byte {at} is damaged")
         if key == b"path":
-            name = value.decode(errors="replace")
+            name = value.decode(errors="surrogateescape")
         elif key == b"size":
             if not value.isdigit() or len(value) > 20:
                 raise UserError(f"{archive}: the extended header at byte {at} has a size that is none: {value[:20]!r}")
@@ -123,9 +125,8 @@ def _pax(text: bytes, archive: str, at: int, name: str | None) -> tuple[str | No
 
 def make_member(name: str, data: bytes) -> bytes:
     """One file as it stands in an archive: header (USTAR, time 0, readable by all), contents, padding."""
-    encoded = name.encode()
-    if not 0 < len(encoded) <= 100:
-        raise ValueError(f"a name in a shard has 1 to 100 bytes, got {len(encoded)}")
+    encoded = name.encode(errors="surrogateescape")
+    assert 0 < len(encoded) <= MAX_MEMBER_NAME
     fields = (
         encoded.ljust(100, b"\0"),
         b"0000644\0" + b"0000000\0" * 2,

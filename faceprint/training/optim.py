@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from faceprint.classifier import HeadOptimizers
+
 
 def make_optimizer(
     name: Literal["sgd", "adamw"],
@@ -17,27 +19,30 @@ def make_optimizer(
     momentum: float,
     weight_decay: float,
     undecayed: Iterable[nn.Parameter] = (),
+    undecayed_lr_factor: float = 1.0,
 ) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW whose first beta is `momentum`; weight decay on all but the `undecayed`.
 
     The published systems decay every weight, norm scales and PReLU slopes included; so does this. The `undecayed`
-    (the mixing logits of SN) are among `parameters` and make the last group.
+    (the mixing logits of SN) are among `parameters` and make the last group, which `undecayed_lr_factor` times the
+    learning rate trains.
     """
     apart = {id(parameter) for parameter in undecayed}
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     groups: list[dict[str, Any]] = [{"params": [parameter for parameter in trained if id(parameter) not in apart]}]
     if apart:
         logits = [parameter for parameter in trained if id(parameter) in apart]
-        groups.append({"params": logits, "weight_decay": 0.0})
+        factor = undecayed_lr_factor
+        groups.append({"params": logits, "weight_decay": 0.0, "lr": lr * factor, "lr_factor": factor})
     if name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, foreach=True)
     return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, foreach=True)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group of `optimizer` this learning rate."""
+def set_learning_rate(optimizer: torch.optim.Optimizer | HeadOptimizers, lr: float) -> None:
+    """Give every group of `optimizer` this learning rate, times its own `lr_factor` where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 class _ScaleGradient(torch.autograd.Function):

@@ -286,14 +286,17 @@ def test_shards_by_the_standard_library(tmp_path: Path) -> None:
     write_set(source, tmp_path / "a", kind="shards")
     with tarfile.open(tmp_path / "a" / "00000.tar") as archive:
         members = {member.name: archive.extractfile(member).read() for member in archive.getmembers()}  # type: ignore[union-attr]
-    expected = {f"{i:09d}.jpg": source.encoded(i) for i in range(40)}
-    assert members == expected | {f"{i:09d}.cls": b"%d" % source.labels[i] for i in range(40)}
+    read = open_source(tmp_path / "a")
+    keys = [read.stored_path(index).removesuffix(".jpg") for index in range(40)]
+    assert keys[7] == "Person 9/Person 9_0001"
+    expected = {f"{key}.jpg": source.encoded(i) for i, key in enumerate(keys)}
+    assert members == expected | {f"{key}.cls": b"%d" % source.labels[i] for i, key in enumerate(keys)}
 
 
 @pytest.mark.parametrize("kind", ["shards", "parquet"])
 def test_many_files_are_one_set(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faceprint.data.shard_writer.SHARD_IMAGES", 1024)
-    monkeypatch.setattr("faceprint.data.parquet_writer.FILE_IMAGES", 1024)
+    monkeypatch.setattr("faceprint.data.shards.SHARD_IMAGES", 1024)
+    monkeypatch.setattr("faceprint.data.parquet.FILE_IMAGES", 1024)
     source = blobs(2500)
     write_set(source, tmp_path / "whole", kind=kind)
     for nth in (1026, 2049):
