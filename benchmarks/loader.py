@@ -35,8 +35,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from faceprint.data.align_folder import align_folder
-from faceprint.data.detectors import choose_detector
 from faceprint.data.benchmark import WARM_UP, decode_rate, loader_rate, rate
+from faceprint.data.detectors import choose_detector
 from faceprint.data.folder import image_folder
 from faceprint.data.loader import Loader
 from faceprint.data.pixels import InputSpec

@@ -32,7 +32,8 @@ class CropSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignReport:
-    """What one run did. Names are paths relative to the source, with forward slashes.
+    """What one run did. Names are paths relative to the source folder, with forward slashes, or what another source
+    calls its images.
 
     photographs = found + already_done + len(not_found) + len(unreadable). `unreadable` holds (name, reason).
     `other_files` were not looked at: hidden, no plain files, or with the extension of no image.

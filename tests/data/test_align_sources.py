@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -24,7 +26,7 @@ from faceprint.cli.data import app
 from faceprint.data.align_folder import align_folder
 from faceprint.data.alignment import align
 from faceprint.data.detectors import DETECTORS, choose_detector
-from faceprint.data.executors import Processes
+from faceprint.data.executors import Processes, RayCluster
 from faceprint.data.formats import open_source, recognise
 from faceprint.data.images import read_image
 from faceprint.data.landmark_table import UNFINISHED
@@ -199,6 +201,49 @@ def test_ray_makes_the_same_crops_as_one_process(tmp_path, toy):
     assert table(tmp_path / "ray") == table(tmp_path / "one")
     for crop in (tmp_path / "one").glob("*/*.jpg"):
         assert (tmp_path / "ray" / crop.relative_to(tmp_path / "one")).read_bytes() == crop.read_bytes()
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """A cluster in which the worker that does the photograph 025 first is killed before it can tell of its batch."""
+
+    cluster: RayCluster
+    folder: Path
+    workers: int = 3
+
+    def map_batches(self, function, batches):
+        return self.cluster.map_batches(partial(work_and_die, self.folder, function), batches)
+
+
+def work_and_die(folder, function, batch):
+    outcomes = function(batch)
+    with (folder / f"{os.getpid()}.log").open("a") as file:
+        file.writelines(f"{photograph.name}\n" for photograph in batch)
+    if any(photograph.index == 25 for photograph in batch) and not (folder / "died").exists():
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return outcomes
+
+
+def test_a_worker_of_a_cluster_killed_in_the_middle_costs_nothing(ray_cluster, tmp_path, toy):
+    names = [f"{number:03}.png" for number in range(60)]
+    for number, name in enumerate(names):
+        photograph(tmp_path / "in" / name, (5, 5), seed=number)
+    (tmp_path / "logs").mkdir()
+    align_folder(tmp_path / "in", tmp_path / "one", detector=plain(toy))
+    report = align_folder(
+        tmp_path / "in", tmp_path / "ray", detector=plain(toy), executor=Deadly(ray_cluster, tmp_path / "logs")
+    )
+    assert (report.photographs, report.found, report.not_found) == (60, 60, ())
+    assert table(tmp_path / "ray") == table(tmp_path / "one")
+    logs = list((tmp_path / "logs").glob("*.log"))
+    worked_on = [line for log in logs for line in log.read_text().split()]
+    assert len(logs) >= 3
+    assert sorted(set(worked_on)) == names
+    assert len(worked_on) == 65  # 60, and the five of the batch that was lost once more
+    for name in names:
+        crop = name.replace(".png", ".jpg")
+        assert (tmp_path / "ray" / crop).read_bytes() == (tmp_path / "one" / crop).read_bytes()
 
 
 def test_defaults_of_detectors(tmp_path, toy, monkeypatch):

@@ -83,28 +83,9 @@ def test_addresses_where_nobody_answers(address):
         list(RayCluster(address).map_batches(square, [1]))
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """A Ray cluster of three worker processes here, for the whole module: it takes seconds to start."""
-    ray = pytest.importorskip("ray")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    path = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    ray.init(
-        "local",
-        num_cpus=3,
-        object_store_memory=128 << 20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        runtime_env={"env_vars": {"PYTHONPATH": path}},
-    )
-    yield RayCluster("local", workers=3)
-    ray.shutdown()
-
-
-def test_ray_does_each_batch_once_in_order(cluster):
+def test_ray_does_each_batch_once_in_order(ray_cluster):
     record = []
-    outcomes = cluster.map_batches(square, drawn(range(100), record))
+    outcomes = ray_cluster.map_batches(square, drawn(range(100), record))
     first = next(outcomes)
     assert len(record) <= 14
     everything = [first, *outcomes]
@@ -112,22 +93,22 @@ def test_ray_does_each_batch_once_in_order(cluster):
     assert os.getpid() not in {process for _, process in everything}
 
 
-def test_ray_loses_nothing_when_a_worker_is_killed_in_the_middle(cluster, tmp_path):
+def test_ray_loses_nothing_when_a_worker_is_killed_in_the_middle(ray_cluster, tmp_path):
     """The batch that the killed worker had in hand is begun twice, all others once, and each outcome comes once."""
-    assert list(cluster.map_batches(partial(die_once, str(tmp_path)), range(60))) == list(range(60))
+    assert list(ray_cluster.map_batches(partial(die_once, str(tmp_path)), range(60))) == list(range(60))
     logs = list(tmp_path.glob("*.log"))
     assert sorted(int(line) for log in logs for line in log.read_text().split()) == sorted([*range(60), 25])
     assert len(logs) >= 3
 
 
-def test_ray_gives_up_on_a_batch_that_kills_every_worker(cluster):
+def test_ray_gives_up_on_a_batch_that_kills_every_worker(ray_cluster):
     with pytest.raises(WorkerDied, match="a batch was lost with its worker 4 times"):
-        list(cluster.map_batches(always_die, range(2)))
+        list(ray_cluster.map_batches(always_die, range(2)))
 
 
-def test_what_the_function_raises_comes_back_as_it_was(cluster):
+def test_what_the_function_raises_comes_back_as_it_was(ray_cluster):
     with pytest.raises(UserError, match=r"^batch 0 is no good$"):
-        list(cluster.map_batches(refuse, range(3)))
+        list(ray_cluster.map_batches(refuse, range(3)))
 
 
 def test_a_missing_package_names_its_extra(monkeypatch):
