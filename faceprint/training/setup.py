@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from faceprint.classifier import CentreOptimizer, HeadOptimizers, Heads, PartialFC, TripletLoss, estimate
-from faceprint.config import Config, MarginConfig, MixedData
+from faceprint.config import Augment, Config, MarginConfig, MixedData
 from faceprint.data.augment import Augmentation
 from faceprint.data.cache import cached
 from faceprint.data.gpu_decoder import nvimagecodec
@@ -36,7 +36,6 @@ from faceprint.models.norms import SwitchNorm2d, mixing_logits, sparsest_layers
 from faceprint.registry import Table, unknown
 from faceprint.training.initial import start_from
 from faceprint.training.optim import make_optimizer
-from faceprint.training.preview import make_augmentation
 from faceprint.training.schedule import make_schedule, piecewise_linear
 from faceprint.training.sources import build_source, epoch_images, fingerprint
 
@@ -166,7 +165,7 @@ def build_trainer(config: Config) -> Trainer:
         head_optimizer=build_head_optimizer(config, classifier, plan.base_lr),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         schedule=build_schedule(config, plan),
-        augmentation=make_augmentation(config.augment),
+        augmentation=build_augmentation(config.augment),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
         head_bytes=head_bytes,
@@ -335,6 +334,10 @@ def build_margin_schedule(config: MarginConfig, plan: Plan) -> Callable[[int], d
         return {option: piecewise_linear(points, epoch) for option, points in config.schedule.items()}
 
     return at
+
+
+def build_augmentation(augment: Augment) -> Augmentation:
+    return Augmentation(**augment.model_dump(exclude={"preset"}))
 
 
 def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:

@@ -219,6 +219,9 @@ def test_a_cache_that_does_not_fit_is_refused_before_it_starts(folder: Path, mon
         cached(source, "decoded", SPEC)
     with pytest.raises(UserError, match=r"loader.cache=encoded needs about .* use none"):
         cached(source, "encoded", SPEC)
+    monkeypatch.setattr(cache_module, "shared_memory_left", lambda: 10)
+    with pytest.raises(UserError, match=r"/dev/shm has left \(docker run --shm-size sets it\)"):
+        cached(source, "decoded", SPEC)
     assert cached(source, "none", SPEC) is source
 
 
