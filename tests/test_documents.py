@@ -17,7 +17,6 @@ import cv2
 import onnx
 import pytest
 import torch
-from faceprint.data.write_folder import write_folder
 from onnx import TensorProto, helper
 
 import faceprint
@@ -169,8 +168,8 @@ def test_the_how_to_with_sface(test_data: Path, tmp_path: Path) -> None:
 
 def test_the_how_to_of_checking(tmp_path: Path) -> None:
     """Generated people, two of them in the test set too, and a network whose embedding is the image made small."""
-    write_folder(SyntheticFaces(8, 5, difficulty=0.3), tmp_path / "crops")
-    write_folder(SyntheticFaces(2, 2, difficulty=0.3), tmp_path / "test")
+    write_set(SyntheticFaces(8, 5, difficulty=0.3), tmp_path / "crops", kind="folder")
+    write_set(SyntheticFaces(2, 2, difficulty=0.3), tmp_path / "test", kind="folder")
     nodes = [
         helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[14, 14], strides=[14, 14]),
         helper.make_node("Flatten", ["p"], ["y"]),
@@ -191,7 +190,7 @@ def test_the_how_to_of_checking(tmp_path: Path) -> None:
 
 
 def test_the_how_to_about_loading(tmp_path: Path) -> None:
-    write_folder(SyntheticFaces(3, 4), tmp_path / "crops")
+    write_set(SyntheticFaces(3, 4), tmp_path / "crops", kind="folder")
     assert execute("docs/how-to.md", "loading", tmp_path) == 2
     assert (tmp_path / "sheet.png").stat().st_size > 100_000
 
