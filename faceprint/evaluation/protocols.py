@@ -131,7 +131,7 @@ def _embed(
             prepared_images(pairs, embedder.input, share),
             flip=flip,
             batch_size=batch_size,
-            progress=progress and (lambda done, _total: progress(done * processes, total)),
+            progress=progress and (lambda done, _: progress(min(done * processes, total), total)),
         )
 
     if "WORLD_SIZE" not in os.environ:  # alone: an ONNX file is evaluated without torch

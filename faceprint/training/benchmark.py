@@ -105,7 +105,7 @@ class _Path:
         keep_freed_memory(self.keep_memory)
         started = time.perf_counter()
         loss, _ = add_gradients(self.trainer, self.images, self.labels)
-        update_weights(self.trainer)
+        update_weights(self.trainer, gradient_norm(self.trainer))
         self.losses.append(loss.item())  # waits for the device
         if counted:
             self.seconds.append(time.perf_counter() - started)

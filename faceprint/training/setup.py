@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -110,7 +110,7 @@ class Trainer:
     @property
     def best_weights(self) -> FaceNetwork:
         """The network that is evaluated and kept: the moving average where there is one."""
-        return self.network if self.average is None else self.average.module
+        return self.network if self.average is None else cast(FaceNetwork, self.average.module)
 
     def heads(self) -> list[tuple[PartialFC, CentreOptimizer]]:
         """Every classifier with class centres, with its optimiser; several where sets have heads of their own."""
@@ -444,8 +444,8 @@ def build_order(config: Config, trainer: Trainer, first: int, last: int) -> Orde
     identities, rest = divmod(config.batch_size, config.sampler.images_per_identity)
     if rest or not identities:
         raise UserError(
-            f"sampler.name=pk needs a batch (of all processes) that is a multiple of sampler.images_per_identity, got"
-            f" {batch_size} and {config.sampler.images_per_identity}"
+            f"sampler.name=pk needs a batch_size that is a multiple of sampler.images_per_identity, got"
+            f" {config.batch_size} and {config.sampler.images_per_identity}"
         )
     return IdentityOrder(
         labels=trainer.source.labels,
