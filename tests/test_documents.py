@@ -12,10 +12,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+from faceprint.data.write_folder import write_folder
+from onnx import TensorProto, helper
 
 import faceprint
+from faceprint.data.synthetic import SyntheticFaces
 
 ROOT = Path(__file__).parent.parent
 SFACE = "face_recognition_sface_2021dec.onnx"
@@ -69,8 +73,23 @@ def test_the_how_to_with_photographs(test_data: Path, tmp_path: Path, monkeypatc
             rows.writerow([f"{name}/{name}_0001.jpg", f"{name}/{name}_0002.jpg", 1])
             rows.writerow([f"{name}/{name}_0001.jpg", f"{other}/{other}_0001.jpg", 0])
     monkeypatch.setenv("FACEPRINT_MODELS", str(test_data / "models"))
-    assert execute("docs/how-to.md", "photographs", tmp_path) == 3
+    assert execute("docs/how-to.md", "photographs", tmp_path) == 5
     assert (tmp_path / "roc.png").exists()
+
+
+def test_the_how_to_with_sets(tmp_path: Path) -> None:
+    assert execute("docs/how-to.md", "sets", tmp_path) == 11
+    for folder in ("again", "whole"):
+        assert len([*(tmp_path / folder).glob("*/*.png")]) == {"again": 120, "whole": 100}[folder]
+    assert (tmp_path / "mixed" / "train.rec").stat().st_size > 100_000
+    assert not [*tmp_path.rglob("*.partial")]
+
+
+@pytest.mark.real
+def test_the_how_to_with_a_record_set(test_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(test_data / "data" / "mxnet" / "insightface", tmp_path / "faces")
+    assert execute("docs/how-to.md", "record", tmp_path) == 1
+    assert (tmp_path / "runs" / "record" / "model" / "model.safetensors").exists()
 
 
 def test_the_how_to_with_wrong_labels(tmp_path: Path) -> None:
@@ -92,6 +111,35 @@ def test_the_how_to_with_sface(test_data: Path, tmp_path: Path) -> None:
     assert execute("docs/how-to.md", "sface", tmp_path) == 1
     card = json.loads((tmp_path / "models" / "sface" / "model.json").read_text())
     assert (card["input"]["std"], card["provenance"]["weights"]["layout"]) == (128.0, "mxnet")
+
+
+def test_the_how_to_of_checking(tmp_path: Path) -> None:
+    """Generated people, two of them in the test set too, and a network whose embedding is the image made small."""
+    write_folder(SyntheticFaces(8, 5, difficulty=0.3), tmp_path / "crops")
+    write_folder(SyntheticFaces(2, 2, difficulty=0.3), tmp_path / "test")
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[14, 14], strides=[14, 14]),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["N", 3, 112, 112]), ("y", ["N", 192]))
+    ]
+    graph = helper.make_graph(nodes, "small", ends[:1], ends[1:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "model.onnx"
+    )
+    assert execute("docs/how-to/check-data.md", "check", tmp_path) == 7
+    assert (tmp_path / "report" / "contact_sheet.png").exists()
+    assert json.loads((tmp_path / "stats.json").read_text())["images"] == 40
+    excluded = (tmp_path / "overlap" / "exclude.csv").read_text()
+    assert {"synthetic-000000", "synthetic-000001"} <= set(excluded.split())
+
+
+def test_the_how_to_about_loading(tmp_path: Path) -> None:
+    write_folder(SyntheticFaces(3, 4), tmp_path / "crops")
+    assert execute("docs/how-to.md", "loading", tmp_path) == 2
+    assert (tmp_path / "sheet.png").stat().st_size > 100_000
 
 
 def test_links_between_documents_lead_somewhere() -> None:

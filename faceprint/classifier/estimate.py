@@ -7,7 +7,6 @@ import math
 import statistics
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,6 +16,7 @@ from faceprint.classifier.partial_fc import PartialFC
 from faceprint.device import synchronize
 from faceprint.errors import UserError
 from faceprint.margins.plain import Plain
+from faceprint.memory import free_memory
 
 SIZES = {"fp32": 4, "bf16": 2}
 GIB = 2**30
@@ -184,9 +184,4 @@ def free_bytes(device: torch.device) -> int | None:
     """Memory that a process may still take on `device`; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(available[0]) * 1024 if available else None
+    return free_memory()

@@ -10,6 +10,10 @@ from faceprint.cli import (
     bench,
     centres,
     data,
+    data_check,
+    data_clean,
+    data_loading,
+    data_pairs,
     embed,
     evaluate,
     export,
@@ -34,6 +38,13 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
+data.app.command("check")(data_check.check)
+data.app.command("stats")(data_check.stats)
+data.app.command("clean")(data_clean.clean)
+data.app.command("overlap")(data_clean.overlap)
+data.app.add_typer(data_pairs.app, name="pairs")
+data.app.command("bench")(data_loading.bench)
+data.app.command("preview")(data_loading.preview)
 app.command("export")(export.export)
 app.command("import")(import_weights.import_weights)
 app.command("embed")(embed.embed)

@@ -33,6 +33,7 @@ def train(
     Example: faceprint train quickstart out=runs/first steps=100
     """
     from faceprint.config import load_config
+    from faceprint.errors import WorkerDied
     from faceprint.training.loop import TrainingFailedError
     from faceprint.training.loop import train as train_run
     from faceprint.training.run import open_run
@@ -43,7 +44,7 @@ def train(
     try:
         with _Bar(run) as report:
             outcome = train_run(run, report)
-    except TrainingFailedError as error:
+    except (TrainingFailedError, WorkerDied) as error:
         err.print(f"stopped: {error}", style="bold red", markup=False)
         sys.exit(1)
     result = summary(run, outcome)
@@ -61,17 +62,20 @@ def train(
 
 def describe(run: Any) -> str:
     """Two lines before the first step: what is trained on what, with which derived numbers."""
+    from faceprint.training.sources import skipped
+
     config, plan = run.config, run.trainer.plan
     parameters = sum(weight.numel() for weight in run.trainer.network.parameters())
     where = "dry run: nothing is saved" if run.folder is None else f"run folder {run.folder}"
     if run.step:
         where += f", resumed at step {run.step}"
+    passed_over = "".join(f"\npassed over: {count:,} {what}" for what, count in skipped(run.trainer.source).items())
     origin = f"\nstarts from: {run.trainer.origin}" if run.trainer.origin else ""
     return (
         f"{config.network.name} ({parameters / 1e6:.2f} M parameters), {config.margin.name},"
         f" {plan.num_images:,} images of {plan.num_classes:,} identities, {run.trainer.device}\n"
         f"{plan.total_steps:,} steps of {plan.global_batch} images ({plan.epoch(plan.total_steps):.1f} epochs),"
-        f" learning rate {plan.base_lr:g}{describe_head(run.trainer.head)}; {where}{origin}"
+        f" learning rate {plan.base_lr:g}{describe_head(run.trainer.head)}; {where}{origin}{passed_over}"
     )
 
 

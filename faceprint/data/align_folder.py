@@ -27,7 +27,7 @@ from faceprint.data.alignment import align, template
 from faceprint.data.detection import CHOOSERS, YuNet, choose_face
 from faceprint.data.images import IMAGE_SUFFIXES, ImageError, read_image
 from faceprint.data.model_files import file_sha256
-from faceprint.errors import UserError
+from faceprint.errors import UserError, WorkerDied
 from faceprint.files import write_whole
 from faceprint.registry import Table
 
@@ -49,10 +49,6 @@ FORMATS: Table[tuple[int, ...]] = Table(
     ],
 )
 """Name (and extension) of a crop's file format -> its parameters for `cv2.imencode`."""
-
-
-class WorkerDied(RuntimeError):
-    """A worker process ended without an answer: killed, out of memory, or crashed inside a library."""
 
 
 @dataclass(frozen=True, kw_only=True)

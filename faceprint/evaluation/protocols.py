@@ -112,7 +112,7 @@ def evaluate_pairs(
     total = len(pairs.names)
     started = time.perf_counter()
     embeddings = embedder.embed(
-        _images(pairs, embedder.input),
+        prepared_images(pairs, embedder.input),
         flip=flip,
         batch_size=batch_size,
         progress=progress and (lambda done, _total: progress(done, total)),
@@ -190,10 +190,11 @@ def _accuracy(scores: Floats, pairs: PairSet) -> dict[str, Any]:
 
 def check_size(pairs: PairSet, spec: InputSpec) -> None:
     """Raise `UserError` where the first image of `pairs` is none that a network with input `spec` takes."""
-    next(_images(pairs, spec))
+    next(prepared_images(pairs, spec))
 
 
-def _images(pairs: PairSet, spec: InputSpec) -> Iterator[Image]:
+def prepared_images(pairs: PairSet, spec: InputSpec) -> Iterator[Image]:
+    """The distinct images of `pairs` as a network with input `spec` takes them. Raises as `evaluate_pairs`."""
     for number, name in enumerate(pairs.names):
         image = pairs.read(number)
         if pairs.resize_short:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
-from faceprint.classifier import PartialFC, TripletLoss
+from faceprint.classifier import Heads, PartialFC, TripletLoss
 from faceprint.classifier.state import new_centres
 from faceprint.data.pixels import InputSpec
 from faceprint.data.source import Source
@@ -65,7 +65,7 @@ class OldClasses:
 def start_from(
     start: Start,
     network: FaceNetwork,
-    classifier: PartialFC | TripletLoss,
+    classifier: PartialFC | Heads | TripletLoss,
     source: Source,
     spec: InputSpec,
     device: torch.device,
@@ -79,6 +79,8 @@ def start_from(
     load_weights(network, find_model_folder(path) / TENSORS if path.is_dir() else path)
     if isinstance(classifier, TripletLoss):
         return f"network from {path}"
+    if isinstance(classifier, Heads):
+        return f"network from {path}; the class centres of every set begin as random ones"
     old = read_classes(path) if path.is_dir() else None
     if old is not None and old.data == fingerprint(source):
         take_all(path, old, classifier)

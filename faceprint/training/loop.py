@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from faceprint.classifier import BatchStatistics
 from faceprint.data.loader import Batch
+from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.models.switch_norm import sharpen
 from faceprint.training.measure import Stopwatch
@@ -40,7 +41,8 @@ def train(run: Run, report: Report) -> Outcome:
     """Train from `run.step` to the plan's last step. `report` gets every record as it is logged.
 
     Raises `TrainingFailedError` when the loss stops being finite; checkpoints written before that stay. Raises
-    `UserError` for images that cannot be used, and leaves no run folder where there is no checkpoint yet.
+    `UserError` for images that cannot be used, and leaves no run folder where there is no checkpoint yet; and
+    `WorkerDied` where a process that reads them ends.
     """
     try:
         return _train(run, report)
@@ -62,11 +64,13 @@ def _train(run: Run, report: Report) -> Outcome:
         lr = trainer.plan.base_lr * trainer.schedule(run.step)
         for optimizer in trainer.optimizers():
             set_learning_rate(optimizer, lr)
-        set_options(trainer.margin, trainer.margin_schedule(run.step))
+        for margin in trainer.margins():
+            set_options(margin, trainer.margin_schedule(run.step))
         sharpen(trainer.sparsest, run.step / max(1, total - 1))
         for part in range(config.accumulate):
             batch = _next(batches, watch)
-            images = prepare(batch, trainer, _generator(config.seed, run.step * config.accumulate + part))
+            block = (run.step * config.accumulate + part) * world_size() + rank()
+            images = prepare(batch, trainer, _generator(config.seed, block))
             loss, statistics = add_gradients(trainer, images, batch.labels.to(trainer.device), config.accumulate)
             run.means.add(run.step + 1, loss, statistics)
             watch.images += len(images)
@@ -83,6 +87,7 @@ def _train(run: Run, report: Report) -> Outcome:
             _check_finite(run, lr)
         if log:
             figures = {"learning_rate": lr, **run.means.take(), **watch.take(trainer.head_timer.take())}
+            figures["unreadable_images"] = len(loader.unreadable)
             train_record = run.log({"kind": "train", **run.position, **figures})
             report(train_record)
         paused = time.perf_counter()
@@ -106,9 +111,9 @@ def prepare(batch: Batch, trainer: Trainer, generator: Generator) -> Tensor:
     return trainer.spec.normalize(images).contiguous(memory_format=trainer.memory_format)
 
 
-def _generator(seed: int, batch: int) -> Generator:
-    """Random numbers of one batch: a function of seed and position, so that a resumed run draws the same."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + batch) % 2**63)
+def _generator(seed: int, block: int) -> Generator:
+    """Random numbers of one block of the sampler: the same after a resume, and for any number of processes."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + block) % 2**63)
 
 
 def _next(batches: Iterator[Batch], watch: Stopwatch) -> Batch:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from faceprint.classifier import HeadOptimizers
+
 
 def make_optimizer(
     name: Literal["sgd", "adamw"],
@@ -37,7 +39,7 @@ def make_optimizer(
     return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, foreach=True)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer | HeadOptimizers, lr: float) -> None:
     """Give every group of `optimizer` this learning rate, times its own `lr_factor` where it has one."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 from faceprint.errors import UserError
-from faceprint.evaluation.report import check_plotting
-from faceprint.files import write_whole
 from faceprint.models.switch_norm import STATISTICS
+from faceprint.plot_extra import check_plotting, write_figure
 from faceprint.training.harden import LayerShares
 from faceprint.training.logging.jsonl import read_metrics
 
@@ -51,7 +49,7 @@ def plot_runs(run_folders: list[Path], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:  # a run may have had no evaluation
             axes.legend(frameon=False)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def plot_shares(layers: list[LayerShares], path: Path) -> None:
@@ -76,13 +74,7 @@ def plot_shares(layers: list[LayerShares], path: Path) -> None:
         axes.set_xlim(0.5, len(layers) + 0.5)
     figure.axes[0].legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.axes[1].set_xlabel("layer, from the image on")
-    _write(figure, path)
-
-
-def _write(figure: Any, path: Path) -> None:
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=120)
-    write_whole(path, png.getvalue())
+    write_figure(figure, path)
 
 
 def _line(axes: Any, records: list[dict[str, Any]], key: str, label: str, colour: str, **style: Any) -> None:

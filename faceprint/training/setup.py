@@ -12,18 +12,22 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from faceprint.classifier import CentreOptimizer, PartialFC, TripletLoss
+from faceprint.classifier import CentreOptimizer, HeadOptimizers, Heads, PartialFC, TripletLoss
 from faceprint.classifier.estimate import HeadEstimate, HeadPlan
 from faceprint.classifier.weighting import effective_number, inverse_frequency
+from faceprint.config import Augment, Config, MarginConfig, MixedData
 from faceprint.config import Classifier as ClassifierConfig
-from faceprint.config import Config, MarginConfig
 from faceprint.data.augment import Augmentation
+from faceprint.data.cache import cached
+from faceprint.data.gpu_decoder import nvimagecodec
 from faceprint.data.images import ImageError
 from faceprint.data.loader import Loader, default_workers
+from faceprint.data.local_order import LocalDraw, storage_of
+from faceprint.data.mixed import MixedSource
 from faceprint.data.pixels import InputSpec
-from faceprint.data.sampler import BalancedOrder, BatchOrder, IdentityOrder
+from faceprint.data.sampler import BalancedOrder, BatchOrder, Draw, IdentityOrder, Order
 from faceprint.data.source import Source
 from faceprint.device import resolve_device
 from faceprint.distributed import rank, world_size
@@ -38,7 +42,7 @@ from faceprint.training.initial import Start, start_from
 from faceprint.training.measure import HeadTimer
 from faceprint.training.optim import make_optimizer
 from faceprint.training.schedule import make_schedule, piecewise_linear
-from faceprint.training.sources import build_source
+from faceprint.training.sources import build_source, epoch_images
 
 LOSSES: Table[type[Plain] | type[TripletLoss]] = Table("margin", [*MARGINS.items(), ("triplet", TripletLoss)])
 """What `margin.name` takes: the margins of a classifier, and the loss that needs none."""
@@ -51,6 +55,7 @@ class Plan:
     """Numbers derived from configuration and data."""
 
     num_images: int
+    """Of one epoch."""
     num_classes: int
     global_batch: int
     total_steps: int
@@ -72,13 +77,14 @@ class Trainer:
     spec: InputSpec
     network: FaceNetwork
     forward: Callable[[Tensor], Tensor]
-    classifier: PartialFC | TripletLoss
+    classifier: PartialFC | Heads | TripletLoss
     margin: Plain | TripletLoss
-    """The classifier's margin, or the triplet loss itself; `margin_schedule` gives its options before each step."""
+    """The margin of the (first) head, or the triplet loss itself; `margin_schedule` gives the options of all `margins`
+    before each step."""
     margin_schedule: Callable[[int], dict[str, float]]
     optimizer: torch.optim.Optimizer
     """The network's."""
-    head_optimizer: CentreOptimizer | None
+    head_optimizer: CentreOptimizer | HeadOptimizers | None
     """The classifier's; None for a loss without class centres."""
     scaler: torch.amp.GradScaler
     schedule: Callable[[int], float]
@@ -94,13 +100,16 @@ class Trainer:
     origin: str | None
     """Where the first weights came from, in words; None for random ones, and for a resumed run."""
 
-    def optimizers(self) -> list[torch.optim.Optimizer]:
+    def margins(self) -> list[nn.Module]:
+        return [head.margin for head in self.classifier] if isinstance(self.classifier, Heads) else [self.margin]
+
+    def optimizers(self) -> list[torch.optim.Optimizer | HeadOptimizers]:
         return [self.optimizer] if self.head_optimizer is None else [self.optimizer, self.head_optimizer]
 
     def gradients(self) -> list[Tensor]:
         """All gradients there are, those of sampled centres too."""
         parameters = [*self.network.parameters(), *self.classifier.parameters()]
-        sampled = [grad for _, grad in self.classifier.gradients] if isinstance(self.classifier, PartialFC) else []
+        sampled = [] if isinstance(self.classifier, TripletLoss) else [grad for _, grad in self.classifier.gradients]
         return [*(parameter.grad for parameter in parameters if parameter.grad is not None), *sampled]
 
 
@@ -162,7 +171,7 @@ def build_trainer(config: Config) -> Trainer:
         head_optimizer=build_head_optimizer(config, classifier, plan.base_lr),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         schedule=build_schedule(config, plan),
-        augmentation=Augmentation(**config.augment.model_dump()),
+        augmentation=build_augmentation(config.augment),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
         head=head,
@@ -174,14 +183,27 @@ def build_trainer(config: Config) -> Trainer:
 
 def build_classifier(
     config: Config, margin: Plain | TripletLoss, embedding_dim: int, source: Source
-) -> PartialFC | TripletLoss:
-    """The class centres under `margin`; a triplet loss has none and stands for itself."""
+) -> PartialFC | Heads | TripletLoss:
+    """The class centres under `margin`, or for each of several sets its own; a triplet loss has none and stands for
+    itself."""
     if isinstance(margin, TripletLoss):
         if config.classifier != type(config.classifier)():
             raise UserError(
                 "the keys of classifier are for class centres, and margin.name=triplet has none; leave them out"
             )
         return margin
+    if not (isinstance(source, MixedSource) and isinstance(config.data, MixedData) and config.data.classes == "heads"):
+        return build_head(config, margin, embedding_dim, source)
+    return Heads([_head_of_part(config, embedding_dim, part) for part in source.parts])
+
+
+def _head_of_part(config: Config, embedding_dim: int, source: Source) -> PartialFC:
+    margin = build_margin(config.margin.name, config.margin.options, len(source.class_names))
+    assert not isinstance(margin, TripletLoss)
+    return build_head(config, margin, embedding_dim, source)
+
+
+def build_head(config: Config, margin: Plain, embedding_dim: int, source: Source) -> PartialFC:
     return PartialFC(
         embedding_dim,
         len(source.class_names),
@@ -223,7 +245,9 @@ def plan_head(config: Config, num_classes: int, embedding_dim: int) -> HeadPlan:
     )
 
 
-def build_head_optimizer(config: Config, classifier: PartialFC | TripletLoss, lr: float) -> CentreOptimizer | None:
+def build_head_optimizer(
+    config: Config, classifier: PartialFC | Heads | TripletLoss, lr: float
+) -> CentreOptimizer | HeadOptimizers | None:
     if isinstance(classifier, TripletLoss):
         return None
     return classifier.make_optimizer(
@@ -238,6 +262,8 @@ def build_head_optimizer(config: Config, classifier: PartialFC | TripletLoss, lr
 
 def check_size(source: Source, spec: InputSpec) -> None:
     """Raise `UserError` where the first image that can be read has another size: better now than in the first step."""
+    for part in source.parts if isinstance(source, MixedSource) else ():
+        check_size(part, spec)
     for index in range(min(len(source), 16)):
         with suppress(ImageError):
             spec.check(source[index][0], source.name(index))
@@ -256,10 +282,11 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def make_plan(config: Config, source: Source) -> Plan:
-    global_batch = config.batch_size * config.accumulate
-    steps = config.steps or math.ceil((config.epochs or 0) * len(source) / global_batch)
+    global_batch = config.batch_size * config.accumulate * world_size()
+    num_images = epoch_images(source)
+    steps = config.steps or math.ceil((config.epochs or 0) * num_images / global_batch)
     return Plan(
-        num_images=len(source),
+        num_images=num_images,
         num_classes=len(source.class_names),
         global_batch=global_batch,
         total_steps=max(1, steps),
@@ -335,36 +362,37 @@ def build_margin_schedule(config: MarginConfig, plan: Plan) -> Callable[[int], d
     return at
 
 
+def build_augmentation(augment: Augment) -> Augmentation:
+    return Augmentation(**augment.model_dump(exclude={"preset"}))
+
+
 def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:
-    """Batches from `first_step` to the end; `accumulate` of them make one step."""
+    """This process's batches from `first_step` to the end; `accumulate` of them make one step."""
     order = build_order(config, trainer, first_step * config.accumulate, trainer.plan.total_steps * config.accumulate)
     return Loader(
-        trainer.source,
+        cached(trainer.source, config.loader.cache, trainer.spec),
         order,
         trainer.spec,
         workers=default_workers() if config.loader.workers is None else config.loader.workers,
+        prefetch=config.loader.prefetch,
         max_unreadable=config.loader.max_unreadable,
         pin_memory=trainer.device.type == "cuda",
+        decoder=nvimagecodec(trainer.device) if config.loader.decoder == "nvimagecodec" else None,
     )
 
 
-def build_order(config: Config, trainer: Trainer, first: int, last: int) -> BatchOrder | IdentityOrder | BalancedOrder:
-    """The images of batches `first` .. `last` - 1, as `config.sampler` has them."""
+def build_order(config: Config, trainer: Trainer, first: int, last: int) -> Order:
+    """The images of this process's batches `first` .. `last` - 1, as `config.sampler` has them."""
+    position = {"seed": config.seed, "first": first, "last": last, "rank": rank(), "world": world_size()}
     if config.sampler.name == "balanced":
         return BalancedOrder(
-            labels=trainer.source.labels,
-            power=config.sampler.power,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            first=first,
-            last=last,
-            rank=rank(),
-            world=world_size(),
+            labels=trainer.source.labels, power=config.sampler.power, batch_size=config.batch_size, **position
         )
     if config.sampler.name == "shuffle":
-        return BatchOrder(
-            num_images=trainer.plan.num_images, batch_size=config.batch_size, seed=config.seed, first=first, last=last
-        )
+        draw = build_draw(config, trainer.source)
+        return BatchOrder(num_images=trainer.plan.num_images, batch_size=config.batch_size, **position, draw=draw)
+    if config.sampler.window is not None or trainer.plan.num_images != len(trainer.source):
+        raise UserError(f"sampler.name={config.sampler.name} takes neither sampler.window nor weights of data.parts")
     identities, rest = divmod(config.batch_size, config.sampler.images_per_identity)
     if rest or not identities:
         raise UserError(
@@ -375,7 +403,12 @@ def build_order(config: Config, trainer: Trainer, first: int, last: int) -> Batc
         labels=trainer.source.labels,
         identities=identities,
         images_per_identity=config.sampler.images_per_identity,
-        seed=config.seed,
-        first=first,
-        last=last,
+        **position,
     )
+
+
+def build_draw(config: Config, source: Source) -> Draw | None:
+    """What stands where in an epoch; None for any image anywhere."""
+    if config.sampler.window is not None:
+        return LocalDraw(storage_of(source), config.sampler.window)
+    return source.draw if isinstance(source, MixedSource) else None

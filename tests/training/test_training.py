@@ -48,7 +48,7 @@ def test_a_run_folder_has_what_it_promises(tiny: Tiny, trained: Trained, tmp_pat
     assert records[-1] == outcome.train_record
     expected = {"loss", "learning_rate", "samples_per_second", "data_wait_fraction", "target_cosine", "train_accuracy"}
     counts = {"active_classes", "positive_classes", "negative_classes", "head_milliseconds", "head_fraction"}
-    expected |= counts | {"kind", "step", "epoch", "embedding_norm", "lowest_target_cosine"}
+    expected |= counts | {"kind", "step", "epoch", "embedding_norm", "lowest_target_cosine", "unreadable_images"}
     assert set(records[0]) == expected
     assert records[0]["epoch"] == pytest.approx(2 * 8 / 30, abs=1e-4)
     assert [path.name for path in list_checkpoints(folder / "checkpoints")] == ["step_000000006.pt"]

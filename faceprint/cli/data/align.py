@@ -1,4 +1,4 @@
-"""`faceprint data`: what is done to photographs and training sets before training."""
+"""`faceprint data align`: crops of photographs."""
 
 from __future__ import annotations
 
@@ -7,23 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from faceprint.cli.data.conversion import print_names
 from faceprint.cli.output import JsonOption, err, print_table, progress_bar, write_json
 from faceprint.cores import num_cores
 
 if TYPE_CHECKING:
     from faceprint.data.align_report import AlignReport
 
-app = typer.Typer(
-    name="data",
-    help="Prepare photographs and training sets.\n\nStart with: faceprint data align PHOTOGRAPHS CROPS",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
 
-_NAMES_SHOWN = 5
-
-
-@app.command()
 def align(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of photographs, searched to any depth.")],
     destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder for the crops, at the same paths.")],
@@ -80,35 +71,6 @@ def align(
     write_json(report.as_dict(), json_target)
 
 
-@app.command()
-def synthetic(
-    destination: Annotated[Path, typer.Argument(metavar="DST", help="New folder for IDENTITY/IMAGE.png.")],
-    identities: Annotated[int, typer.Option(metavar="N", help="People to draw.")] = 10,
-    images: Annotated[int, typer.Option(metavar="N", help="Images of each.")] = 4,
-    difficulty: Annotated[float, typer.Option(help="How much pose, light and expression vary, 0 to 1.")] = 0.5,
-    size: Annotated[str, typer.Option(metavar="HxW", help="Height x width of an image.")] = "112x112",
-    seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 0,
-    first_identity: Annotated[int, typer.Option(metavar="N", help="Number of the first person.")] = 0,
-    json_target: JsonOption = None,
-) -> None:
-    """Draw generated people into an image folder: the data of the quickstart, as files.
-
-    The faces are drawings; what a network makes of them says nothing about photographs.
-    """
-    from faceprint.data.pixels import parse_size
-    from faceprint.data.synthetic import SyntheticFaces
-    from faceprint.data.write_folder import write_folder
-
-    faces = SyntheticFaces(
-        identities, images, size=parse_size(size), difficulty=difficulty, seed=seed, first_identity=first_identity
-    )
-    with progress_bar("drawing", "images") as progress:
-        write_folder(faces, destination, progress=progress)
-    rows = [("identities", f"{identities:,}"), ("images", f"{len(faces):,}")]
-    print_table(f"Generated people in {destination}", ["", "count"], rows, json_target=json_target)
-    write_json({"folder": str(destination), "identities": identities, "images": len(faces)}, json_target)
-
-
 def _print_report(report: AlignReport, destination: Path, json_target: str | None) -> None:
     rows = [
         ("photographs", f"{report.photographs:,}"),
@@ -120,14 +82,7 @@ def _print_report(report: AlignReport, destination: Path, json_target: str | Non
         ("photographs per second", f"{report.photographs_per_second:,.0f}"),
     ]
     print_table(f"Faces in {destination}", ["", "count"], rows, json_target=json_target)
-    _print_names("no face found", report.not_found)
-    _print_names("unreadable", [reason for _, reason in report.unreadable])
+    print_names("no face found", report.not_found)
+    print_names("unreadable", [reason for _, reason in report.unreadable])
     if report.not_found or report.unreadable:
         err.print(f"the full list: {destination / 'align.json'}", markup=False)
-
-
-def _print_names(title: str, names: tuple[str, ...] | list[str]) -> None:
-    for name in names[:_NAMES_SHOWN]:
-        err.print(f"{title}: {name}", markup=False)
-    if len(names) > _NAMES_SHOWN:
-        err.print(f"{title}: and {len(names) - _NAMES_SHOWN:,} more", markup=False)
