@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,8 @@ from faceprint.training.sources import fingerprint
 CENTRES = "centres.safetensors"
 CLASSES = "classes.json"
 MAX_CLASSES_BYTES = 2**31
-MARGIN = "margin."
-"""Of the classifier's state, what belongs to its margin."""
+MARGIN = re.compile(r"(heads\.\d+\.)?margin\.")
+"""Of the classifier's state, what belongs to its margins."""
 BY_CLASS = ("centres", "bias")
 """Of the classifier's state, what has rows for each class."""
 
@@ -79,14 +80,14 @@ def start_from(
     load_weights(network, find_model_folder(path) / TENSORS if path.is_dir() else path)
     if isinstance(classifier, TripletLoss):
         return f"network from {path}"
-    if isinstance(classifier, Heads):
-        return f"network from {path}; the class centres of every set begin as random ones"
     old = read_classes(path) if path.is_dir() else None
     if old is not None and old.data == fingerprint(source):
         take_all(path, old, classifier)
         return f"network and class centres from {path}"
+    if isinstance(classifier, Heads):
+        return f"network from {path}, new class centres (those of several sets are taken over on the same data only)"
     matches = np.full(len(source.class_names), -1, np.int64)
-    if old is not None and old.names is not None and start.match:
+    if old is not None and old.names is not None and start.match and "centres" in old.state:
         matches = match_names(old.names, source.class_names)
         take_some(path, old, classifier, matches)
     clause = f"network from {path}; class centres: {counts(old, matches)}"
@@ -111,24 +112,25 @@ def match_names(old: Sequence[str], new: Sequence[str]) -> NDArray[np.int64]:
     return np.array([places.get(name, -1) for name in new], np.int64)
 
 
-def take_all(path: Path, old: OldClasses, classifier: PartialFC) -> None:
+def take_all(path: Path, old: OldClasses, classifier: PartialFC | Heads) -> None:
     """Give `classifier` its classes' part of `old`, which is of the same ones; its margin stays as it is."""
-    check_shape(path, old, classifier, classifier.num_classes)
-    first, last = (classifier.first_class + place for place in (0, classifier.num_local))
-    rows = slice(first * classifier.sub_centers, last * classifier.sub_centers)
-    taken = {name: value for name, value in old.state.items() if not name.startswith(MARGIN)}
-    centres = {name: value[rows] if name in BY_CLASS else value for name, value in taken.items()}
+    taken = {name: value for name, value in old.state.items() if not MARGIN.match(name)}
+    if isinstance(classifier, PartialFC):
+        check_shape(path, old, classifier, classifier.num_classes)
+        first, last = (classifier.first_class + place for place in (0, classifier.num_local))
+        rows = slice(first * classifier.sub_centers, last * classifier.sub_centers)
+        taken = {name: value[rows] if name in BY_CLASS else value for name, value in taken.items()}
     # What a margin remembers is of its own training; another margin's would not fit.
-    fresh = {name: value for name, value in classifier.state_dict().items() if name.startswith(MARGIN)}
+    fresh = {name: value for name, value in classifier.state_dict().items() if MARGIN.match(name)}
     try:
-        classifier.load_state_dict({**centres, **fresh})
+        classifier.load_state_dict({**taken, **fresh})
     except RuntimeError as error:
         raise UserError(f"{path}: its class centres do not fit this margin ({error})") from error
 
 
 def check_shape(path: Path, old: OldClasses, classifier: PartialFC, num_classes: int) -> None:
     """Raise `UserError` unless the centres in `old` are of `num_classes` classes and of `classifier`'s kind."""
-    given = tuple(old.state["centres"].shape)
+    given = tuple(old.state["centres"].shape) if "centres" in old.state else "those of several sets"
     expected = (num_classes * classifier.sub_centers, classifier.embedding_dim)
     if given != expected:
         raise UserError(

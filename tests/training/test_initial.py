@@ -115,3 +115,22 @@ def test_names_from_outside_are_checked(tiny: Tiny, old: Any, tmp_path: Path) ->
     assert "0 taken over by name, 6 new" in str(build_trainer(others).origin)
     shutil.rmtree(tmp_path / "old" / "checkpoints")
     assert "0 taken over by name, 6 new, 0 dropped" in str(build_trainer(others).origin)
+
+
+def test_several_sets_are_taken_over_on_the_same_data_only(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
+    def sets(first: int) -> str:
+        parts = ", ".join(
+            f"{{name: set{number}, source: synthetic, identities: 4, images_per_identity: 3, first_identity: {number}}}"
+            for number in (0, first)
+        )
+        return f"data={{source: mixed, classes: heads, parts: [{parts}]}}"
+
+    run, _, _ = trained(tiny(sets(100), f"out={tmp_path}/several"))
+    again: Any = build_trainer(tiny(sets(100), f"init_from={tmp_path}/several"))
+    assert again.origin == f"network and class centres from {tmp_path}/several"
+    for head, old in zip(again.classifier, run.trainer.classifier, strict=True):
+        assert torch.equal(head.centres, old.centres)
+    others = build_trainer(tiny(sets(200), f"init_from={tmp_path}/several"))
+    assert "on the same data only" in str(others.origin)
+    one = build_trainer(tiny(f"init_from={tmp_path}/several"))
+    assert "0 taken over by name, 6 new" in str(one.origin)
