@@ -44,7 +44,8 @@ from faceprint.data.record_source import RecordSource
 from faceprint.data.sampler import BatchOrder
 from faceprint.data.source import Source
 from faceprint.data.synthetic import SyntheticFaces
-from faceprint.data.write_records import RecordSetWriter
+from faceprint.data.write_set import write_set
+from faceprint.files import write_whole
 
 SIZE = (112, 112)
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -112,13 +113,17 @@ def pack(crops: str | None, folder: Path) -> tuple[RecordSource, str]:
     if crops is None and photographs:
         crops, model = str(folder / "crops"), Path(photographs) / "models" / "face_detection_yunet_2023mar.onnx"
         align_folder(Path(photographs) / "data" / "lfw", crops, detector_model=model, size=SIZE, workers=2)
-    source: Source = image_folder(crops) if crops else SyntheticFaces(100, 20, size=SIZE)
-    writer = RecordSetWriter(folder / "crops.rec", source.class_names)
-    for index in range(len(source)):
-        data = source.encoded(index) if crops else cv2.imencode(".jpg", source[index][0][..., ::-1], JPEG)[1].tobytes()
-        writer.write(data, int(source.labels[index]), source.name(index))
-    writer.finish()
+    source = image_folder(crops or write_faces(folder / "faces"))
+    write_set(source, folder / "crops.rec", kind="record")
     return RecordSource(folder / "crops.rec"), crops or "generated faces"
+
+
+def write_faces(folder: Path) -> str:
+    faces = SyntheticFaces(100, 20, size=SIZE)
+    for index, label in enumerate(faces.labels):
+        path = folder / faces.class_names[label] / f"{index}.jpg"
+        write_whole(path, cv2.imencode(".jpg", faces[index][0][..., ::-1], JPEG)[1].tobytes())
+    return str(folder)
 
 
 def decoders(encoded: list[bytes]) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from faceprint.data.write_folder import write_folder
 
 from faceprint.data.benchmark import benchmark_loading
 from faceprint.data.folder import image_folder
 from faceprint.data.synthetic import SyntheticFaces
+from faceprint.data.write_set import write_set
 from faceprint.errors import UserError
 from faceprint.inference.benchmark import benchmark_embedding
 from faceprint.memory import keep_freed_memory
@@ -33,7 +33,7 @@ def test_embedding_benchmark() -> None:
 
 
 def test_loading_benchmark(tmp_path: Path) -> None:
-    write_folder(SyntheticFaces(3, 4, size=(32, 32)), tmp_path / "crops")
+    write_set(SyntheticFaces(3, 4, size=(32, 32)), tmp_path / "crops", kind="folder")
     source = image_folder(tmp_path / "crops")
     result = benchmark_loading(source, workers=2, batch_size=4, images=40)
     rates = result["images_per_second"]

@@ -15,11 +15,11 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from faceprint.data.write_folder import write_folder
 from onnx import TensorProto, helper
 
 import faceprint
 from faceprint.data.synthetic import SyntheticFaces
+from faceprint.data.write_set import write_set
 
 ROOT = Path(__file__).parent.parent
 SFACE = "face_recognition_sface_2021dec.onnx"
@@ -97,6 +97,14 @@ def test_the_how_to_with_wrong_labels(tmp_path: Path) -> None:
     assert (tmp_path / "centres.csv").read_text().count("\n") == 21
 
 
+def test_the_how_to_with_data_of_every_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert execute("docs/how-to.md", "shapes", tmp_path) == 7
+    runs = [tmp_path / "runs" / name / "metrics.jsonl" for name in ("folder", "shards", "parquet", "mixed")]
+    losses = [[json.loads(line)["loss"] for line in path.read_text().splitlines()] for path in runs]
+    assert losses[0] == losses[1] == losses[2] != losses[3]
+
+
 def test_the_how_to_with_weights(tmp_path: Path) -> None:
     first = tmp_path / "backbone.pth"
     faceprint.models.export_weights(faceprint.create_model("mbf"), first)
@@ -115,8 +123,8 @@ def test_the_how_to_with_sface(test_data: Path, tmp_path: Path) -> None:
 
 def test_the_how_to_of_checking(tmp_path: Path) -> None:
     """Generated people, two of them in the test set too, and a network whose embedding is the image made small."""
-    write_folder(SyntheticFaces(8, 5, difficulty=0.3), tmp_path / "crops")
-    write_folder(SyntheticFaces(2, 2, difficulty=0.3), tmp_path / "test")
+    write_set(SyntheticFaces(8, 5, difficulty=0.3), tmp_path / "crops", kind="folder")
+    write_set(SyntheticFaces(2, 2, difficulty=0.3), tmp_path / "test", kind="folder")
     nodes = [
         helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[14, 14], strides=[14, 14]),
         helper.make_node("Flatten", ["p"], ["y"]),
@@ -137,7 +145,7 @@ def test_the_how_to_of_checking(tmp_path: Path) -> None:
 
 
 def test_the_how_to_about_loading(tmp_path: Path) -> None:
-    write_folder(SyntheticFaces(3, 4), tmp_path / "crops")
+    write_set(SyntheticFaces(3, 4), tmp_path / "crops", kind="folder")
     assert execute("docs/how-to.md", "loading", tmp_path) == 2
     assert (tmp_path / "sheet.png").stat().st_size > 100_000
 

@@ -93,6 +93,9 @@ class CachedSource:
     def encoded(self, index: int) -> bytes:
         return self.store.encoded(index)
 
+    def stored_path(self, index: int) -> str:
+        return self.source.stored_path(index)
+
     def name(self, index: int) -> str:
         return self.source.name(index)
 

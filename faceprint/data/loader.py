@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from faceprint.cores import num_cores
 from faceprint.data.gpu_decoder import Decoder
 from faceprint.data.images import Image, ImageError, check_encoded
 from faceprint.data.pixels import InputSpec
@@ -98,7 +98,7 @@ def _from(index: int, count: int) -> Iterator[int]:
 
 def default_workers() -> int:
     """Half of the cores, at least one, at most eight: the network needs the rest."""
-    return max(1, min(8, (os.cpu_count() or 2) // 2))
+    return max(1, min(8, num_cores() // 2))
 
 
 @dataclass

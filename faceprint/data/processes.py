@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import cv2
 
-from faceprint.data.align_folder import WorkerDied
+from faceprint.errors import WorkerDied
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from faceprint.data.write_folder import write_folder
 
 from faceprint.cli.data_loading import preview as preview_command
 from faceprint.config import Config
 from faceprint.data.synthetic import SyntheticFaces
+from faceprint.data.write_set import write_set
 from faceprint.errors import UserError
 from faceprint.training import setup
 from faceprint.training.preview import preview
@@ -35,7 +35,7 @@ def test_the_loader_does_not_change_the_training(
 
 
 def test_unreadable_images_are_in_the_metrics(tiny: Tiny, trained: Callable[[Config], Any], tmp_path: Path) -> None:
-    write_folder(SyntheticFaces(6, 5, size=(32, 32)), tmp_path / "people")
+    write_set(SyntheticFaces(6, 5, size=(32, 32)), tmp_path / "people", kind="folder")
     next((tmp_path / "people").rglob("*_0003.png")).write_bytes(b"broken")
     data = f"data={{source: folder, path: {tmp_path}/people}}"
     _, outcome, records = trained(tiny(data, "loader={workers: 2, max_unreadable: 0.1}", "steps=8"))
@@ -67,7 +67,7 @@ def test_processes_share_the_global_batch_of_one(tiny: Tiny, monkeypatch: pytest
 
 
 def test_the_sheet_shows_faces_then_training_then_each_part_alone(tmp_path: Path) -> None:
-    write_folder(SyntheticFaces(3, 4, size=(64, 48)), tmp_path / "crops")
+    write_set(SyntheticFaces(3, 4, size=(64, 48)), tmp_path / "crops", kind="folder")
     output = tmp_path / "sheet.png"
     preview_command(str(tmp_path / "crops"), output, ["augment={flip: 1.0, grey: 0.2}"])
     sheet = cv2.imread(str(output), cv2.IMREAD_COLOR_RGB)

@@ -13,6 +13,7 @@ from faceprint.cores import num_cores
 
 if TYPE_CHECKING:
     from faceprint.data.align_report import AlignReport
+    from faceprint.errors import WorkerDied
 
 
 def align(
@@ -46,7 +47,7 @@ def align(
 
     The folder that FACEPRINT_MODELS names is searched for the detector before it is downloaded.
     """
-    from faceprint.data.align_folder import WorkerDied, align_folder
+    from faceprint.data.align_folder import align_folder
     from faceprint.data.model_files import YUNET, find_model
     from faceprint.data.pixels import parse_size
 
