@@ -37,6 +37,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from faceprint.data.align_folder import align_folder
 from faceprint.data.benchmark import WARM_UP, decode_rate, loader_rate, rate
+from faceprint.data.detectors import choose_detector
+from faceprint.data.executors import Processes
 from faceprint.data.folder import image_folder
 from faceprint.data.loader import Loader
 from faceprint.data.pixels import InputSpec
@@ -112,7 +114,13 @@ def pack(crops: str | None, folder: Path) -> tuple[RecordSource, str]:
     photographs = os.environ.get("FACEPRINT_TEST_DATA")
     if crops is None and photographs:
         crops, model = str(folder / "crops"), Path(photographs) / "models" / "face_detection_yunet_2023mar.onnx"
-        align_folder(Path(photographs) / "data" / "lfw", crops, detector_model=model, size=SIZE, workers=2)
+        align_folder(
+            Path(photographs) / "data" / "lfw",
+            crops,
+            detector=choose_detector("yunet", model),
+            size=SIZE,
+            executor=Processes(2),
+        )
     source = image_folder(crops or write_faces(folder / "faces"))
     write_set(source, folder / "crops.rec", kind="record")
     return RecordSource(folder / "crops.rec"), crops or "generated faces"

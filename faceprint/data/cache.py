@@ -99,9 +99,6 @@ class CachedSource:
     def name(self, index: int) -> str:
         return self.source.name(index)
 
-    def stored_path(self, index: int) -> str:
-        return self.source.stored_path(index)
-
 
 @dataclass(frozen=True)
 class _Encoded:

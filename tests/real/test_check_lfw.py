@@ -11,6 +11,7 @@ import pytest
 
 from faceprint.data.align_folder import align_folder
 from faceprint.data.check import check_source
+from faceprint.data.detectors import choose_detector
 from faceprint.data.folder import image_folder
 from faceprint.data.images import read_image
 
@@ -31,7 +32,7 @@ def photographs(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="module")
 def crops(photographs: Path, test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("crops")
-    align_folder(photographs, folder, detector_model=detector(test_data))
+    align_folder(photographs, folder, detector=choose_detector("yunet", detector(test_data)))
     return folder
 
 
