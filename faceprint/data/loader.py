@@ -59,13 +59,17 @@ class _Pixels:
                 unreadable[self.source.name(candidate)] = str(error)
                 continue
             self.spec.check(image, self.source.name(candidate))
-            if not 0 <= label < len(self.source.class_names):
-                raise UserError(
-                    f"{self.source.name(candidate)}: its label is {label}, and labels lie in 0 .."
-                    f" {len(self.source.class_names) - 1}, one for each identity of the data; mend the list or record"
-                )
+            _check_label(self.source, candidate, label)
             return image, label
         raise UserError("none of the images can be read: " + "; ".join(list(unreadable.values())[:3]))
+
+
+def _check_label(source: Source, index: int, label: int) -> None:
+    if not 0 <= label < len(source.class_names):
+        raise UserError(
+            f"{source.name(index)}: its label is {label}, and labels lie in 0 .. {len(source.class_names) - 1}, one for"
+            " each identity of the data; mend the list or record"
+        )
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,11 @@ class _Encoded:
 
     def __call__(self, indices: NDArray[np.int64], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Reply:
         labels[:] = self.source.labels[indices]
+        try:
+            for index, label in zip(indices.tolist(), labels.tolist(), strict=True):
+                _check_label(self.source, index, label)
+        except UserError as error:
+            return Reply(mistake=str(error))
         return Reply(encoded=[self.read(index) for index in indices.tolist()])
 
     def read(self, index: int) -> bytes:
