@@ -12,6 +12,7 @@ import torch
 from faceprint.config import Config, validate
 from faceprint.errors import UserError
 from faceprint.memory import keep_freed_memory
+from faceprint.training.guard import gradient_norm
 from faceprint.training.loop import add_gradients, update_weights
 from faceprint.training.setup import Trainer, build_trainer
 
