@@ -262,8 +262,15 @@ class Log(Section):
 
     every: PositiveInt = 20
     """Steps between lines of `metrics.jsonl`."""
-    loggers: list[Literal["tensorboard"]] = []
-    """Where the same figures go besides."""
+    loggers: list[Literal["tensorboard", "wandb", "mlflow", "visdom"]] = []
+    """Where the same figures go besides `metrics.jsonl` and `training.log`. One that fails is left out with a
+    warning."""
+    project: str = "faceprint"
+    """Of wandb: the project; of mlflow: the experiment."""
+    visdom_server: str = "http://localhost"
+    """Of visdom: where the server is."""
+    visdom_port: Annotated[int, Field(ge=1, le=65535)] = 8097
+    """Of visdom: its port."""
 
 
 class Score(Section):

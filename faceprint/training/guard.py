@@ -81,6 +81,11 @@ def floor_scale(scaler: torch.amp.GradScaler) -> None:
         scaler.update(MIN_SCALE)
 
 
+def loss_scale(scaler: torch.amp.GradScaler) -> dict[str, float]:
+    """The figure `loss_scale` of fp16; nothing in other precisions."""
+    return {"loss_scale": scaler.get_scale()} if scaler.is_enabled() else {}
+
+
 @torch.no_grad()
 def largest_logit(trainer: Trainer, images: Tensor) -> float | None:
     """The largest magnitude of a score of these images against this process's classes; None without classes."""

@@ -15,7 +15,7 @@ from faceprint.classifier import BatchStatistics
 from faceprint.data.loader import Batch
 from faceprint.distributed import world_size
 from faceprint.errors import UserError
-from faceprint.training.guard import Guard, floor_scale, gradient_norm, largest_logit
+from faceprint.training.guard import Guard, floor_scale, gradient_norm, largest_logit, loss_scale
 from faceprint.training.measure import Stopwatch
 from faceprint.training.optim import clip_gradients, scale_gradient, set_learning_rate, set_options
 from faceprint.training.run import Run
@@ -53,6 +53,8 @@ def train(run: Run, report: Report) -> Outcome:
     except UserError:
         run.abandon()
         raise
+    finally:
+        run.close_loggers()
 
 
 def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
@@ -96,6 +98,7 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
         save = save or stopped
         if log:
             figures = {"learning_rate": lr, "gradient_norm": float(norm), **run.means.take(), **watch.take()}
+            figures.update(loss_scale(trainer.scaler))
             train_record = run.log({"kind": "train", **run.position, **figures})
             report(train_record)
             run.watch_progress(train_record)

@@ -27,7 +27,7 @@ from faceprint.training.checkpoint import (
     newest,
 )
 from faceprint.training.guard import is_stuck
-from faceprint.training.logging import LOGGERS, Logger, MetricsFile
+from faceprint.training.logging import Logger, RunInfo, open_loggers
 from faceprint.training.logging.jsonl import forget_after
 from faceprint.training.measure import Means
 from faceprint.training.replicas import average_buffers
@@ -88,8 +88,15 @@ class Run:
 
     def open_loggers(self) -> None:
         if self.folder is not None and rank() == 0:
-            factories = [MetricsFile, *(LOGGERS[name] for name in self.config.log.loggers)]
-            self._loggers = [factory(self.folder) for factory in factories]
+            self._loggers = open_loggers(
+                RunInfo(
+                    folder=self.folder,
+                    config=self.config.model_dump(mode="json"),
+                    log=self.config.log,
+                    total_steps=self.trainer.plan.total_steps,
+                    first_step=self.step,
+                )
+            )
 
     def log(self, record: dict[str, Any]) -> dict[str, Any]:
         """Write `record` to every logger and give it back."""
@@ -150,13 +157,17 @@ class Run:
     def close(self) -> None:
         """Wait for the last checkpoint and close the loggers."""
         self.publish_checkpoint()
+        self.close_loggers()
+
+    def close_loggers(self) -> None:
+        """Let the loggers write what they still have. They get nothing more."""
         for logger in self._loggers:
             logger.close()
+        self._loggers = []
 
     def abandon(self) -> None:
         """Remove the folder of a new run that failed before its first checkpoint: nothing in it is worth keeping."""
-        for logger in self._loggers:
-            logger.close()
+        self.close_loggers()
         if (
             self.folder is not None
             and rank() == 0
