@@ -29,6 +29,7 @@ from faceprint.training.checkpoint import (
 from faceprint.training.guard import is_stuck
 from faceprint.training.logging import Logger, RunInfo, open_loggers
 from faceprint.training.logging.jsonl import forget_after
+from faceprint.training.manifest import add_to_manifest
 from faceprint.training.measure import Means
 from faceprint.training.replicas import average_buffers
 from faceprint.training.setup import Trainer, build_trainer
@@ -61,7 +62,8 @@ FREE_ON_RESUME = frozenset(
 class Run:
     """Step, running means and best accuracy of a training, and its folder (None for a dry run, which writes nothing).
 
-    Made by `open_run`. The folder has `config.yaml`, `metrics.jsonl`, `checkpoints/` and `model/`.
+    Made by `open_run`. The folder has `config.yaml`, `manifest.json`, `metrics.jsonl`, `training.log`, `checkpoints/`
+    and `model/`.
     """
 
     def __init__(self, config: Config, folder: Path | None, trainer: Trainer, pair_sets: list[PairSet]) -> None:
@@ -278,6 +280,7 @@ def open_run(config: Config) -> Run:
     run = Run(config, folder, trainer, pair_sets)
     if folder is not None:
         start_folder(run, folder)
+        by_first_rank(lambda: add_to_manifest(folder, trainer, seed=config.seed, first_step=run.step))
     run.open_loggers()
     return run
 

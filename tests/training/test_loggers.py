@@ -129,13 +129,10 @@ def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def wandb_contents(path: Path) -> tuple[dict[str, Any], Records]:
     """(configuration, rows) of a W&B transaction log."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
-    store = DataStore()
-    store.open_for_scan(str(path))
     config: dict[str, Any] = {}
     history: Records = []
-    while (data := store.scan_data()) is not None:
+    for data in leveldb_log(path.read_bytes()[7:]):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         if record.WhichOneof("record_type") == "run":
@@ -144,6 +141,22 @@ def wandb_contents(path: Path) -> tuple[dict[str, Any], Records]:
             row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
             history.append({"_step": record.history.step.num, **row})
     return config, history
+
+
+def leveldb_log(data: bytes) -> Iterator[bytes]:
+    """Records of a LevelDB log, of which W&B's first block begins 7 bytes in: (crc, length, type), then the bytes."""
+    place, whole = 0, b""
+    while place + 7 <= len(data):
+        left = 32768 - (place + 7) % 32768
+        if left < 7:  # the rest of a block that is too short for a header
+            place += left
+            continue
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        whole += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # full or last
+            yield whole
+            whole = b""
 
 
 def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +188,10 @@ def visdom_server(tmp_path: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]
     """A real server; started by its function, without the download of scripts that its command begins with."""
     pytest.importorskip("visdom")
     port = free_port()
-    code = "import sys; from visdom.server.run_server import start_server; start_server(int(sys.argv[1]), env_path=sys.argv[2], bind_local=True)"
+    code = (
+        "import sys; from visdom.server.run_server import start_server;"
+        " start_server(int(sys.argv[1]), base_url='', env_path=sys.argv[2], bind_local=True)"
+    )
     server = subprocess.Popen([sys.executable, "-c", code, str(port), str(tmp_path / "visdom")])
     try:
         for _ in range(600):

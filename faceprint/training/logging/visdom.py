@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ class Visdom:
 
     def __init__(self, run: RunInfo) -> None:
         module = require("visdom", "visdom")
+        logging.getLogger("visdom").setLevel(logging.ERROR)  # it warns of what was chosen here
         self._server = module.Visdom(
             server=run.log.visdom_server,
             port=run.log.visdom_port,
@@ -42,7 +44,7 @@ class Visdom:
     def _append(self, window: str, line: str, step: int, value: float) -> None:
         """The first point of a window makes it, in place of an old one; the first of a further line is added to it."""
         lines = self._begun.setdefault(window, set())
-        self._server.line(
+        answer = self._server.line(
             X=[step],
             Y=[value],
             win=window,
@@ -50,6 +52,8 @@ class Visdom:
             update="append" if lines else None,
             opts={"title": window, "xlabel": "step", "ylabel": window, "showlegend": True},
         )
+        if answer != window:  # the client takes an error page for an answer
+            raise RuntimeError(f"the server answered {answer[:100]!r}")
         lines.add(line)
 
     def close(self) -> None:
