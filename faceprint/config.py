@@ -365,6 +365,8 @@ class Config(Section):
     """Of the trained weights, written into the model file."""
     dry_run: bool = False
     """Tuning mode: train and report, save nothing."""
+    profile: bool = False
+    """Trace five steps after the first ones: `profile/` in the run folder, and a table of the time by part."""
     resume: bool | Literal["last_good"] = False
     """Continue the run in `out` from its last checkpoint; last_good: from the newest that is whole."""
     published: Published | None = None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from faceprint.classifier import PartialFC
 from faceprint.distributed import world_size
+from faceprint.training.profile import part
 from faceprint.training.setup import Trainer
 
 MIN_SCALE = 1.0
@@ -61,6 +62,7 @@ def _copy(target: list[Tensor], source: list[Tensor]) -> None:
         torch._foreach_copy_(target, source)
 
 
+@part("optimizer")
 def gradient_norm(trainer: Trainer) -> Tensor:
     """Length of all gradients together, a float32 scalar, those of classes that other processes hold included.
 

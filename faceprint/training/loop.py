@@ -18,6 +18,7 @@ from faceprint.errors import UserError
 from faceprint.training.guard import Guard, floor_scale, gradient_norm, largest_logit, loss_scale
 from faceprint.training.measure import Stopwatch
 from faceprint.training.optim import clip_gradients, scale_gradient, set_learning_rate, set_options
+from faceprint.training.profile import Profile, Row, part
 from faceprint.training.run import Run
 from faceprint.training.setup import Trainer, build_loader
 from faceprint.training.stopping import StopRequest
@@ -37,7 +38,9 @@ class Outcome:
     train_record: dict[str, Any]
     evaluation_records: list[dict[str, Any]]
     unreadable: dict[str, str]
-    stopped: bool = False
+    profile: list[Row]
+    """Where the time of some steps went; empty without `profile=true`."""
+    stopped: bool
     """Whether it was asked to stop before its last step; a checkpoint of the step it came to is there."""
 
 
@@ -66,6 +69,7 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
     batches = iter(loader)
     total, accumulate = trainer.plan.total_steps, trainer.plan.accumulate
     guard, stopped = Guard(trainer, config.skip_nonfinite), False
+    profile = Profile(run.folder, trainer.device, steps_left=total - run.step, enabled=config.profile)
     trainer.network.train()
     while run.step < total and not stopped:
         run.ask(stop)
@@ -73,10 +77,10 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
         for optimizer in trainer.optimizers():
             set_learning_rate(optimizer, lr)
         set_options(trainer.margin, trainer.margin_schedule(run.step))
-        for part in range(accumulate):
+        for number in range(accumulate):
             batch = _next(batches, watch)
-            images = prepare(batch, trainer, _generator(config.seed, run.step * accumulate + part))
-            with nullcontext() if part == accumulate - 1 else trainer.replicas.keeping_gradients():
+            images = prepare(batch, trainer, _generator(config.seed, run.step * accumulate + number))
+            with nullcontext() if number == accumulate - 1 else trainer.replicas.keeping_gradients():
                 loss, statistics = add_gradients(trainer, images, batch.labels.to(trainer.device), accumulate)
             run.means.add(loss, statistics)
             watch.images += len(images) * world_size()
@@ -110,13 +114,16 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
         if save:
             run.save_checkpoint()
         watch.add_pause(paused)
+        profile.step()
     if run.step == total:
         run.finish()
+    profile.close()
     run.close()
     seconds = time.perf_counter() - began
-    return Outcome(seconds, train_record, evaluation_records, loader.unreadable, stopped=run.step < total)
+    return Outcome(seconds, train_record, evaluation_records, loader.unreadable, profile.rows, run.step < total)
 
 
+@part("data")
 def prepare(batch: Batch, trainer: Trainer, generator: Generator) -> Tensor:
     """uint8 (B, H, W, 3) RGB -> network input (B, 3, H, W) on the device, augmented and normalised."""
     pixels = batch.images.to(trainer.device, non_blocking=True).permute(0, 3, 1, 2).float()
@@ -131,6 +138,7 @@ def _generator(seed: int, batch: int) -> Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + batch) % 2**63)
 
 
+@part("data")
 def _next(batches: Iterator[Batch], watch: Stopwatch) -> Batch:
     since = time.perf_counter()
     batch = next(batches)
@@ -145,15 +153,18 @@ def add_gradients(
 
     The loss scale of fp16 is put on at the embeddings: the classifier is float32 and needs none.
     """
-    with trainer.autocast():
+    with part("forward"), trainer.autocast():
         embeddings = trainer.replicas.forward(images)
     if trainer.scaler.is_enabled():
         embeddings = scale_gradient(embeddings, trainer.scaler)
-    loss, statistics = trainer.classifier.measure(embeddings, labels)
-    (loss / accumulate).backward()
+    with part("head"):
+        loss, statistics = trainer.classifier.measure(embeddings, labels)
+    with part("backward"):
+        (loss / accumulate).backward()
     return loss, statistics
 
 
+@part("optimizer")
 def update_weights(trainer: Trainer, norm: Tensor, clip_norm: float | None = None) -> None:
     """One optimiser step over the gradients there are, of length `norm`, which are dropped afterwards."""
     if clip_norm is not None:

@@ -26,8 +26,11 @@ GIT_SECONDS = 10.0
 
 
 def add_to_manifest(folder: Path, trainer: Trainer, *, seed: int, first_step: int) -> None:
-    """Add an entry for this start of the run to `folder/manifest.json`: versions, hardware, data, seed, git state of the
-    working folder, command and time. Names of users and machines are left out. Raises `UserError`."""
+    """Add an entry for this start of the run to `folder/manifest.json`.
+
+    It has versions, hardware, data, seed, the git state of the working folder, command and time; names of users and
+    machines are left out. Raises `UserError` for a file that is there and is no manifest.
+    """
     path = folder / "manifest.json"
     entry = {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -49,6 +49,7 @@ FREE_ON_RESUME = frozenset(
         "licence",
         "published",
         "dry_run",
+        "profile",
         "loader",
         "evaluation",
         "checkpoint",

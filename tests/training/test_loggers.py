@@ -81,8 +81,8 @@ def test_training_log_has_the_lines_of_arcface_torch_once(tmp_path: Path) -> Non
     interrupted(tmp_path / "run", {})
     text = (tmp_path / "run" / "training.log").read_text()
     line = re.compile(
-        r"Training: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}-Speed (?P<speed>\d+\.\d\d) samples/sec   Loss (?P<loss>\d+\.\d{4})"
-        r"   LearningRate (?P<lr>\d\.\d{6})   Epoch: (?P<epoch>\d+)   Global Step: (?P<step>\d+)   Required: \d+ hours"
+        r"Training: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}-Speed (?P<speed>\d+\.\d\d) samples/sec"
+        r"   Loss (?P<loss>\d+\.\d{4})   LearningRate (?P<lr>\d\.\d{6})   Epoch: (?P<epoch>\d+)   Global Step: (?P<step>\d+)   Required: \d+ hours"
     )
     found = [(int(match["step"]), float(match["loss"])) for match in line.finditer(text)]
     assert found == LOSSES
@@ -97,9 +97,10 @@ def test_training_log_has_the_lines_of_arcface_torch_once(tmp_path: Path) -> Non
 
 def test_training_log_names_the_loss_scale_of_fp16(tmp_path: Path) -> None:
     part(tmp_path / "run", {}, [{**train_record(100), "loss_scale": 65536.0}])
-    assert "   Global Step: 100   Fp16 Grad Scale: 65536   Required: 0 hours" in (
-        tmp_path / "run" / "training.log"
-    ).read_text()
+    assert (
+        "   Global Step: 100   Fp16 Grad Scale: 65536   Required: 0 hours"
+        in (tmp_path / "run" / "training.log").read_text()
+    )
 
 
 def test_tensorboard(tmp_path: Path) -> None:
@@ -235,7 +236,9 @@ def test_a_server_that_goes_is_one_warning(
     tmp_path: Path,
 ) -> None:
     port, server = visdom_server
-    config = tiny("log.loggers=[visdom]", "log.visdom_server=http://127.0.0.1", f"log.visdom_port={port}", "log.every=1")
+    config = tiny(
+        "log.loggers=[visdom]", "log.visdom_server=http://127.0.0.1", f"log.visdom_port={port}", "log.every=1"
+    )
     from faceprint.training.loop import train
     from faceprint.training.run import open_run
 
