@@ -1,9 +1,10 @@
 """What Switchable Normalisation costs: a training step with SN, and one hardened to BN, against BN, in one run.
 
-    python benchmarks/norms.py [--network r50] [--batch-size 16] [--precision fp32] [--steps 4]
+    python benchmarks/norms.py [--network r50] [--batch-size 16] [--precision fp32] [--steps 4] [--compile]
 
 Prints JSON: the median seconds of a step (forward, backward, optimiser) and its ratio to BN's. `plain_sn` is SN
-written out with torch's reductions, as the published code has it. The networks take turns, step by step.
+written out with torch's reductions, as the published code has it. The networks take turns, step by step; with
+`--compile` all four are compiled, the first step.
 """
 
 from __future__ import annotations

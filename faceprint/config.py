@@ -201,6 +201,11 @@ class Optimizer(Section):
     """Applied to every weight, norms included."""
     clip_norm: Positive | None = None
     """Gradients of all weights together are scaled down to this length; null: they are not."""
+    lr_factors: dict[str, NonNegative] = {}
+    """Parts of the network with a learning rate of their own, as a pattern of weight names and a factor:
+    `{"layer1.*": 0.1}`. The last pattern that matches counts; 0 freezes."""
+    unfreeze: NonNegative | None = None
+    """Epoch from which parts frozen by a factor of 0 train at the full learning rate; null: never."""
 
 
 class Schedule(Section):
@@ -228,9 +233,17 @@ class Evaluation(Section):
     protocols: list[dict[str, Any]] = []
     """Each `{protocol: NAME, ...}` with that protocol's options, as `faceprint eval` takes them."""
     every: Count = 2000
-    """Evaluate every this many steps, and at the end; 0: at the end only."""
+    """Evaluate every this many steps or epochs, and at the end; 0: at the end only."""
+    unit: Literal["step", "epoch"] = "step"
+    """What `every` counts."""
     keep: Literal["best", "last"] = "best"
-    """Which weights end in `model/`: those with the best accuracy of the first protocol, or the last."""
+    """Which weights end in `model/`: those with the best figure of the first protocol, or the last."""
+    metric: str = "accuracy"
+    """The figure that decides which weights are best, as the result names it: accuracy, auc, tar_at_far.1e-3."""
+    patience: Count = 0
+    """Stop after so many evaluations in a row without a better figure; 0: never."""
+    before: bool = False
+    """Evaluate before the first step too, as suits weights that come by `init_from`."""
 
 
 class Checkpoint(Section):
@@ -356,6 +369,9 @@ class Config(Section):
     skip_nonfinite: Count = 5
     """Steps in a row that may be left out because loss or gradient is not finite; one more stops the training."""
     optimizer: Optimizer = Optimizer()
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share that the moving average of all weights keeps in each step, such as 0.9998; evaluations and `model/` take
+    the average. 0: none is kept."""
     schedule: Schedule = Schedule()
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
@@ -369,6 +385,8 @@ class Config(Section):
     """Trace five steps after the first ones: `profile/` in the run folder, and a table of the time by part."""
     resume: bool | Literal["last_good"] = False
     """Continue the run in `out` from its last checkpoint; last_good: from the newest that is whole."""
+    resume_changes: list[str] = []
+    """Keys, such as `optimizer`, that may differ from the run's own when it is resumed: the curve is another then."""
     published: Published | None = None
     """Of a recipe that reproduces a published row; does not change the training."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from faceprint.models.names import FAMILIES, PUBLISHED_NAMES, parse_name
 from faceprint.models.network import FaceNetwork
+from faceprint.models.precise_bn import precise_bn
 from faceprint.models.weights import ExportedWeights, WeightsReport, export_weights, load_weights
 from faceprint.registry import unknown
 
@@ -19,6 +20,7 @@ __all__ = [
     "export_weights",
     "list_models",
     "load_weights",
+    "precise_bn",
 ]
 
 

@@ -127,8 +127,8 @@ NORMS: Table[Callable[..., nn.Module]] = Table(
         ("frozen", FrozenBatchNorm2d),
     ],
 )
-"""Name -> `(num_features, eps, **options)`. Options: `stat_group` of bn, syncbn, sn and syncsn, `argmax` of sn and
-syncsn, `groups` of gn."""
+"""Name -> `(num_features, eps, **options)`. Options: `stat_group` of bn, syncbn, sn and syncsn, `argmax` and
+`sparsest` of sn and syncsn, `groups` of gn."""
 
 
 @dataclass(frozen=True)
@@ -192,3 +192,8 @@ def mixing_logits(network: nn.Module) -> list[nn.Parameter]:
         if isinstance(module, SwitchNorm2d)
         for logits in (module.mean_logits, module.var_logits)
     ]
+
+
+def sparsest_layers(network: nn.Module) -> list[SwitchNorm2d]:
+    """The SN layers that come to their choice by SparsestMax."""
+    return [module for module in network.modules() if isinstance(module, SwitchNorm2d) and module.sparsest]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from faceprint.errors import UserError
 from faceprint.models.moments import Coefficients, normalize, over_images, pooled
+from faceprint.models.sparsest_max import sparsest_max
 
 STATISTICS = ("in", "ln", "bn")
 """What a layer mixes, in the order of its logits."""
 IN, LN, BN = range(len(STATISTICS))
 MOMENTUM = 0.1
 """Share of the new value in running moments: 0.9 of the old, as published."""
+
+APART = 10.0
+"""Distance of a decided logit from the others: sparsemax is one-hot from 1 on, and momentum moves them less."""
 
 Moments = tuple[Tensor, Tensor]
 
@@ -31,11 +36,15 @@ class SwitchNorm2d(nn.Module):
     `stat_group` those of so many images, see `moments.over_images`. With `argmax` each softmax is replaced by the
     one-hot vector of its largest logit: only what it chose is computed, and a layer whose choices agree is one plain
     norm. `choose` makes the choice from the logits; it is saved with the weights.
+
+    With `sparsest` SparsestMax takes the place of the softmax: `sharpen` raises its `radius`, saved with the weights,
+    until the mixture is the choice. Raises `UserError` with both.
     """
 
     running_mean: Tensor
     running_var: Tensor
     choice: Tensor
+    radius: Tensor
 
     def __init__(
         self,
@@ -45,14 +54,18 @@ class SwitchNorm2d(nn.Module):
         sync: bool = False,
         stat_group: int | None = None,
         argmax: bool = False,
+        sparsest: bool = False,
     ) -> None:
         super().__init__()
+        if argmax and sparsest:
+            raise UserError("norm options argmax and sparsest: an argmax layer has chosen already; give one of them")
         self.num_features = num_features
         self.eps = eps
         self.momentum = MOMENTUM
         self.sync = sync
         self.stat_group = stat_group
         self.argmax = argmax
+        self.sparsest = sparsest
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
         self.mean_logits = nn.Parameter(torch.ones(len(STATISTICS)), requires_grad=not argmax)
@@ -63,6 +76,8 @@ class SwitchNorm2d(nn.Module):
         """What `argmax` chose for mean and variance; kept beside `choice`, whose values may be on a device."""
         if argmax:
             self.register_buffer("choice", torch.tensor(self.chosen, dtype=torch.int8, device="cpu"))
+        if sparsest:
+            self.register_buffer("radius", torch.zeros(()))
 
     def choose(self, mean: int, var: int) -> None:
         """Take statistics number `mean` and `var` of `STATISTICS` alone; for a layer made with `argmax`."""
@@ -73,7 +88,7 @@ class SwitchNorm2d(nn.Module):
         """What the mean (row 0) and the variance (row 1) take of IN, LN and BN: (2, 3), rows sum to 1."""
         if self.argmax:
             return F.one_hot(torch.tensor(self.chosen), len(STATISTICS)).float()
-        return torch.stack([self.mean_logits, self.var_logits]).detach().float().softmax(1)
+        return self._weights(torch.stack([self.mean_logits, self.var_logits]).detach().float())
 
     def plain(self) -> nn.Module:
         """This layer as torch's own for evaluation, sharing its weights, where its choices agree; else itself."""
@@ -136,7 +151,10 @@ class SwitchNorm2d(nn.Module):
         """The shares of the statistics that have one, for mean and variance."""
         if self.argmax:
             return {self.chosen[0]: 1.0}, {self.chosen[1]: 1.0}
-        return dict(enumerate(mean_logits.softmax(0))), dict(enumerate(var_logits.softmax(0)))
+        return dict(enumerate(self._weights(mean_logits))), dict(enumerate(self._weights(var_logits)))
+
+    def _weights(self, logits: Tensor) -> Tensor:
+        return sparsest_max(logits, self.radius) if self.sparsest else logits.softmax(-1)
 
     def _batch_moments(self, mean: Tensor, var: Tensor) -> Moments:
         if not self.training:
@@ -163,9 +181,30 @@ class SyncSwitchNorm2d(SwitchNorm2d):
     """`SwitchNorm2d` whose BN moments are averaged over all processes: SN on the concatenated batch."""
 
     def __init__(
-        self, num_features: int, eps: float = 1e-5, *, stat_group: int | None = None, argmax: bool = False
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        *,
+        stat_group: int | None = None,
+        argmax: bool = False,
+        sparsest: bool = False,
     ) -> None:
-        super().__init__(num_features, eps, sync=True, stat_group=stat_group, argmax=argmax)
+        super().__init__(num_features, eps, sync=True, stat_group=stat_group, argmax=argmax, sparsest=sparsest)
+
+
+@torch.no_grad()
+def sharpen(layers: Sequence[SwitchNorm2d], radius: float) -> None:
+    """Give SparsestMax in `layers` this radius, from 0 to 1; a mixture that is one-hot by then stays as it is."""
+    if not layers:
+        return
+    logits = [logits for layer in layers for logits in (layer.mean_logits, layer.var_logits)]
+    rows = torch.stack(tuple(logits))
+    shares = sparsest_max(rows, radius)
+    decided = (shares > 0).sum(1, keepdim=True) == 1
+    for one, row in zip(logits, torch.where(decided, APART * shares, rows), strict=True):
+        one.copy_(row)
+    for layer in layers:
+        layer.radius.fill_(radius)
 
 
 def sum_of(terms: Any) -> Tensor:

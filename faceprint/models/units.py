@@ -20,7 +20,8 @@ class Style:
     """What all units of a network have in common.
 
     `groups` is the number of groups of a bottleneck's 3x3 convolution; above 1 (ResNeXt) the inner width is half of
-    the outer, else a quarter. `stride_last` moves a v1 unit's stride to its last convolution, as with the L stem.
+    the outer, else a quarter. **The code of 2017 splits the 1x1 before it too; this does not**, as ResNeXt's paper
+    (arXiv 1611.05431). `stride_last` moves a v1 unit's stride to its last convolution, as with the L stem.
     `post_activation` puts the unit's PReLU, of one slope, after the sum too. `pool_shortcut` passes an input of the
     right width on as it is, every stride-th place of it, where other networks project it.
     """

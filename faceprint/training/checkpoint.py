@@ -54,7 +54,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 class CheckpointWriter:
     """Writes the checkpoints of one run into `folder`, one at a time. Every process has one and calls it alike.
 
-    After each `publish` the newest `keep` remain, and besides them the one of the highest accuracy. With `background`
+    After each `publish` the newest `keep` remain, and besides them the one that was evaluated best. With `background`
     the files are written while the training goes on, and the pieces must be copies of what it changes.
     """
 
@@ -138,15 +138,15 @@ class CheckpointWriter:
 
 
 def _best(saved: list[Path]) -> Path | None:
-    """The checkpoint of the highest accuracy, the older of equal ones."""
-    accuracy = {path: _accuracy(path) for path in saved}
-    known = [path for path in saved if accuracy[path] is not None]
-    return max(known, key=lambda path: accuracy[path] or 0.0, default=None)
+    """The checkpoint with the highest figure of its evaluation, the older of equal ones; None where none has one."""
+    figures = {path: _figure(path) for path in saved}
+    known = {path: figure for path, figure in figures.items() if figure is not None}
+    return max(known, key=lambda path: known[path], default=None)
 
 
-def _accuracy(path: Path) -> float | None:
+def _figure(path: Path) -> float | None:
     try:
-        return read_manifest(path).get("accuracy")
+        return read_manifest(path).get("figure")
     except CheckpointError:
         return None
 

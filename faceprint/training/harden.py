@@ -72,11 +72,13 @@ def harden(network: FaceNetwork, card: ModelCard) -> tuple[FaceNetwork, ModelCar
     norm_options = dict(card.options.get("norm_options") or {})
     if any(module.argmax for module in network.modules() if isinstance(module, SwitchNorm2d)):
         raise UserError(f"{card.architecture}: its SN layers have made their choice already; fine-tune it")
+    norm_options.pop("sparsest", None)
     options = {**card.options, "norm_options": {**norm_options, "argmax": True}}
     with torch.device("meta"):
         hard = create_model(card.architecture, embedding_dim=card.embedding_dim, image_size=card.input.size, **options)
     choices = {f"{layer.layer}.choice": torch.tensor(layer.choice, dtype=torch.int8) for layer in layers}
-    hard.load_state_dict({**network.state_dict(), **choices}, assign=True)
+    state = {name: value for name, value in network.state_dict().items() if not name.endswith(".radius")}
+    hard.load_state_dict({**state, **choices}, assign=True)
     provenance = {**card.provenance, "hardened_from": card.content_hash}
     return hard.eval(), card.model_copy(update={"options": options, "provenance": provenance}), layers
 

@@ -12,12 +12,14 @@ import torch
 from torch import Generator, Tensor
 
 from faceprint.classifier import BatchStatistics
+from faceprint.config import Config
 from faceprint.data.loader import Batch
 from faceprint.distributed import world_size
 from faceprint.errors import UserError
+from faceprint.models.switch_norm import sharpen
 from faceprint.training.guard import Guard, floor_scale, gradient_norm, largest_logit, loss_scale
 from faceprint.training.measure import Stopwatch
-from faceprint.training.optim import clip_gradients, scale_gradient, set_learning_rate, set_options
+from faceprint.training.optim import clip_gradients, drop_frozen, scale_gradient, set_learning_rate, set_options
 from faceprint.training.profile import Profile, Row, part
 from faceprint.training.run import Run
 from faceprint.training.setup import Trainer, build_loader
@@ -71,12 +73,15 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
     guard, stopped = Guard(trainer, config.skip_nonfinite), False
     profile = Profile(run.folder, trainer.device, steps_left=total - run.step, enabled=config.profile)
     trainer.network.train()
-    while run.step < total and not stopped:
+    if run.owes_evaluation or (config.evaluation.before and run.step == 0):
+        evaluation_records = run.log_evaluation(report)
+    while run.step < total and not (stopped or run.stalled):
         run.ask(stop)
         lr = trainer.plan.base_lr * trainer.schedule(run.step)
         for optimizer in trainer.optimizers():
-            set_learning_rate(optimizer, lr)
+            set_learning_rate(optimizer, lr, thawed=is_thawed(config, trainer.plan.epoch(run.step)))
         set_options(trainer.margin, trainer.margin_schedule(run.step))
+        sharpen(trainer.sparsest, run.step / max(1, total - 1))
         for number in range(accumulate):
             batch = _next(batches, watch)
             images = prepare(batch, trainer, _generator(config.seed, run.step * accumulate + number))
@@ -95,11 +100,8 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
         run.step += 1
 
         stopped = run.agreed_to_stop()
-        log, evaluate, save = (
-            run.step == total or (every > 0 and run.step % every == 0)
-            for every in (config.log.every, config.evaluation.every, config.checkpoint.every)
-        )
-        save = save or stopped
+        last = run.step == total
+        log, save = (last or is_due(run.step, every) for every in (config.log.every, config.checkpoint.every))
         if log:
             figures = {"learning_rate": lr, "gradient_norm": float(norm), **run.means.take(), **watch.take()}
             figures.update(loss_scale(trainer.scaler))
@@ -107,20 +109,28 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
             report(train_record)
             run.watch_progress(train_record)
         paused = time.perf_counter()
-        if evaluate:
-            evaluation_records = [run.log(record) for record in run.evaluate()]
-            for record in evaluation_records:
-                report(record)
-        if save:
+        run.owes_evaluation = last or run.evaluation_is_due()
+        if run.owes_evaluation and not stopped:  # who is asked to stop has half a minute
+            evaluation_records = run.log_evaluation(report)
+        if save or stopped or run.stalled:
             run.save_checkpoint()
         watch.add_pause(paused)
         profile.step()
-    if run.step == total:
+    if not stopped:
         run.finish()
     profile.close()
     run.close()
     seconds = time.perf_counter() - began
-    return Outcome(seconds, train_record, evaluation_records, loader.unreadable, profile.rows, run.step < total)
+    return Outcome(seconds, train_record, evaluation_records, loader.unreadable, profile.rows, stopped)
+
+
+def is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def is_thawed(config: Config, epoch: float) -> bool:
+    """Whether parts of the network that were frozen train by now."""
+    return config.optimizer.unfreeze is not None and epoch >= config.optimizer.unfreeze
 
 
 @part("data")
@@ -169,11 +179,14 @@ def update_weights(trainer: Trainer, norm: Tensor, clip_norm: float | None = Non
     """One optimiser step over the gradients there are, of length `norm`, which are dropped afterwards."""
     if clip_norm is not None:
         clip_gradients(trainer.gradients(), norm, clip_norm)
+    drop_frozen(trainer.optimizer)
     trainer.scaler.step(trainer.optimizer)
     trainer.scaler.update()
     floor_scale(trainer.scaler)
     if trainer.head_optimizer is not None:
         trainer.head_optimizer.step()
+    if trainer.average is not None:
+        trainer.average.update_parameters(trainer.network)
     drop_gradients(trainer)
 
 

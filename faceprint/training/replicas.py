@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 from faceprint.config import Distributed
 from faceprint.distributed import world_size
 
+# Newer releases of torch warn of the older name.
+_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
 HOOKS = {"bf16": default_hooks.bf16_compress_hook, "fp16": default_hooks.fp16_compress_hook}
 
 
@@ -35,7 +42,7 @@ def _wrap(network: nn.Module, device: torch.device, config: Distributed) -> Dist
         network,
         device_ids=[device] if device.type == "cuda" else None,
         bucket_cap_mb=config.bucket_mb,
-        broadcast_buffers=False,  # see `average_buffers`
+        **{_BUFFERS: False},  # see `average_buffers`
         gradient_as_bucket_view=True,
         static_graph=config.static_graph,
     )

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from faceprint.training.setup import Trainer, build_trainer
 from faceprint.training.state import restore, state_pieces
 from faceprint.training.stopping import Agreement, StopRequest
 
+COUNTERS = ("step", "best", "since_best", "owes_evaluation")
+"""What a checkpoint keeps of a run's own attributes."""
 LOG = logging.getLogger("faceprint")
 
 # Keys that may change between the parts of a run: they do not touch the weights or the figures of a step.
@@ -55,6 +57,10 @@ FREE_ON_RESUME = frozenset(
         "checkpoint",
         "distributed",
         "skip_nonfinite",
+        "resume_changes",
+        # `restore` compares the global batch instead.
+        "batch_size",
+        "accumulate",
         "log",
     }
 )
@@ -75,6 +81,10 @@ class Run:
         self.step = 0
         self.means = Means.on(trainer.device)
         self.best: float | None = None
+        self.since_best = 0
+        """Evaluations since the best one."""
+        self.owes_evaluation = False
+        """Whether one is due at the present step, and was not made because the run was asked to stop."""
         self._writer = checkpoint_writer(config, folder)
         self._agreement = Agreement()
         self._last_result: dict[str, Any] | None = None
@@ -137,20 +147,49 @@ class Run:
     def evaluate(self) -> list[dict[str, Any]]:
         """Score the present weights by every protocol; keeps the model if it is the best by the first one."""
         trainer = self.trainer
-        average_buffers(trainer.network)
+        chosen = trainer.best_weights
+        average_buffers(chosen)
         # Folded norms save about a third of the time; the fold is a copy.
-        trainer.network.eval()
-        network = fold_norms(trainer.network)
-        trainer.network.train()
+        chosen.eval()
+        network = fold_norms(chosen)
+        chosen.train()
         embedder = network_embedder(network, trainer.spec, trainer.device, name="the network in training")
         results = [evaluate_pairs(embedder, pairs).result for pairs in self.pair_sets]
         results = gather_objects(results)[0]  # the same in every process, to the last bit
         self._last_result, self._last_step = (results[0] if results else None), self.step
-        if results and (self.best is None or results[0]["accuracy"] > self.best):
-            self.best = results[0]["accuracy"]
-            if self.config.evaluation.keep == "best":
-                self.save_model(results[0])
+        if results:
+            self._compare(results[0])
+        self.owes_evaluation = False
         return [{"kind": "evaluation", **self.position, **result} for result in results]
+
+    def log_evaluation(self, report: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+        """`evaluate`, its records written to every logger and given to `report`."""
+        records = [self.log(record) for record in self.evaluate()]
+        for record in records:
+            report(record)
+        return records
+
+    def evaluation_is_due(self) -> bool:
+        """Whether the step that was just done is followed by an evaluation."""
+        every, epoch = self.config.evaluation.every, self.trainer.plan.epoch
+        if self.config.evaluation.unit == "step" or not every:
+            return every > 0 and self.step % every == 0
+        return int(epoch(self.step) / every) > int(epoch(self.step - 1) / every)
+
+    def _compare(self, result: dict[str, Any]) -> None:
+        """Keep the model of `result` if it is the best so far, and count those since the best."""
+        found = figure(result, self.config.evaluation.metric)
+        if self.best is not None and found <= self.best:
+            self.since_best += 1
+            return
+        self.best, self.since_best = found, 0
+        if self.config.evaluation.keep == "best":
+            self.save_model(result)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether so many evaluations went by without a better figure that the training should end."""
+        return 0 < self.config.evaluation.patience <= self.since_best
 
     def finish(self) -> None:
         """Leave the last weights in `model/` unless better ones of an evaluation are there."""
@@ -183,7 +222,7 @@ class Run:
         """Write `model/`. `result` is the evaluation of these weights; its threshold becomes the model's."""
         if self.folder is None:
             return
-        average_buffers(self.trainer.network)
+        average_buffers(self.trainer.best_weights)
         folder = self.folder
         by_first_rank(lambda: self._write_model(folder / "model", result))
 
@@ -208,7 +247,7 @@ class Run:
             provenance=provenance,
             threshold=None if result is None else result["threshold"],
         )
-        save_model(folder, trainer.network, card)
+        save_model(folder, trainer.best_weights, card)
 
     def save_checkpoint(self) -> None:
         """Begin to write everything that makes the next step the same; `publish_checkpoint` ends it."""
@@ -216,12 +255,17 @@ class Run:
             return
         self.publish_checkpoint()
         average_buffers(self.trainer.network)
+        if self.trainer.average is not None:
+            average_buffers(self.trainer.average.module)
+        evaluated = self._last_result is not None and self._last_step == self.step
         described = {
             "config_sha256": hashlib.sha256(dump(self.config).encode()).hexdigest(),
             "program": f"faceprint {__version__}",
-            "accuracy": self._last_result["accuracy"] if self._last_step == self.step and self._last_result else None,
+            "figure": figure(self._last_result, self.config.evaluation.metric) if evaluated else None,
         }
-        counters = {"step": self.step, "best": self.best, "means": self.means.state_dict()}
+        counters = {name: getattr(self, name) for name in COUNTERS}
+        counters["means"] = self.means.state_dict()
+        counters["global_batch"] = self.trainer.plan.global_batch
         pieces = state_pieces(self.trainer, counters, copied=self.config.checkpoint.background)
         self._writer.start(self.step, pieces, described)
         if not self.config.checkpoint.background:
@@ -249,7 +293,14 @@ class Run:
     def load_checkpoint(self, path: Path) -> None:
         """Go back to the state in `path`. Raises `UserError` where it is another network's or other data's."""
         counters = restore(self.trainer, path, self.config.seed)
-        self.step, self.best = counters["step"], counters["best"]
+        was, now = counters["global_batch"], self.trainer.plan.global_batch
+        if was != now and "batch_size" not in self.config.resume_changes:
+            raise UserError(
+                f"{path}: its steps are of {was} images, these of {now} (batch_size x processes x accumulate); change"
+                " one of them, or allow another curve by resume_changes=[batch_size]"
+            )
+        for name in COUNTERS:
+            setattr(self, name, counters[name])
         self.means.load_state_dict(counters["means"])
 
     def last_good(self) -> str:
@@ -292,6 +343,17 @@ def checkpoint_writer(config: Config, folder: Path | None) -> CheckpointWriter |
     return CheckpointWriter(
         folder / "checkpoints", keep=config.checkpoint.keep, background=config.checkpoint.background
     )
+
+
+def figure(result: Mapping[str, Any] | None, name: str) -> float:
+    """The figure of an evaluation that `name` says: `accuracy`, or of a mapping in it: `tar_at_far.1e-3`."""
+    found: Any = result
+    for part in name.split(".", 1):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    if not isinstance(found, int | float):
+        numbers = [key for key, value in (result or {}).items() if isinstance(value, int | float | Mapping)]
+        raise UserError(f"evaluation.metric={name}: not a figure of the protocol; its figures: {', '.join(numbers)}")
+    return float(found)
 
 
 def check_folder(config: Config, folder: Path) -> None:
@@ -343,6 +405,11 @@ def check_same(config: Config, folder: Path) -> None:
         raise UserError(f"{folder}: nothing to resume there; start it without resume=true")
     old, new = load_config(str(folder / "config.yaml")).model_dump(), config.model_dump()
     changed = [f"{key} was {old[key]!r}, is {new[key]!r}" for key in new if old[key] != new[key]]
-    changed = [line for line in changed if line.split(" ")[0] not in FREE_ON_RESUME]
+    allowed = FREE_ON_RESUME | set(config.resume_changes)
+    changed = [line for line in changed if line.split(" ")[0] not in allowed]
     if changed:
-        raise UserError(f"{folder}: resume=true continues the same curve, but {'; '.join(changed)}")
+        keys = ", ".join(line.split(" ")[0] for line in changed)
+        raise UserError(
+            f"{folder}: resume=true continues the same curve, but {'; '.join(changed)}; another curve is had by"
+            f" resume_changes=[{keys}]"
+        )

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from faceprint.classifier import CentreOptimizer, PartialFC, TripletLoss, estimate
 from faceprint.config import Config, MarginConfig
@@ -28,7 +29,7 @@ from faceprint.margins import MARGINS
 from faceprint.margins.plain import Plain
 from faceprint.memory import keep_freed_memory
 from faceprint.models import FaceNetwork, create_model
-from faceprint.models.norms import mixing_logits
+from faceprint.models.norms import SwitchNorm2d, mixing_logits, sparsest_layers
 from faceprint.registry import Table, unknown
 from faceprint.training.initial import start_from
 from faceprint.training.optim import make_optimizer
@@ -39,6 +40,8 @@ from faceprint.training.sources import build_source, fingerprint
 
 LOSSES: Table[type[Plain] | type[TripletLoss]] = Table("margin", [*MARGINS.items(), ("triplet", TripletLoss)])
 """What `margin.name` takes: the margins of a classifier, and the loss that needs none."""
+SPARSEST_LR_FACTOR = 0.1
+"""Learning rate of the logits under SparsestMax beside the network's, as published."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Trainer:
     spec: InputSpec
     network: FaceNetwork
     replicas: Replicas
+    average: AveragedModel | None
+    """The moving average of the network's weights and buffers, where one is kept."""
     classifier: PartialFC | TripletLoss
     margin: Plain | TripletLoss
     """The classifier's margin, or the triplet loss itself; `margin_schedule` gives its options before each step."""
@@ -84,8 +89,15 @@ class Trainer:
     memory_format: torch.memory_format
     head_bytes: int
     """Memory of class centres, their momentum and their gradients in one process, as estimated before it was taken."""
+    sparsest: list[SwitchNorm2d]
+    """SN layers whose mixture becomes a choice as training goes on."""
     origin: str | None
     """Where the first weights came from, in words; None for random ones, and for a resumed run."""
+
+    @property
+    def best_weights(self) -> FaceNetwork:
+        """The network that is evaluated and kept: the moving average where there is one."""
+        return self.network if self.average is None else self.average.module
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return [self.optimizer] if self.head_optimizer is None else [self.optimizer, self.head_optimizer]
@@ -138,13 +150,16 @@ def build_trainer(config: Config) -> Trainer:
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
     classifier.to(device)
+    sparsest = sparsest_layers(network)
     optimizer = make_optimizer(
         config.optimizer.name,
-        network.parameters(),
+        network,
         lr=plan.base_lr,
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
         undecayed=mixing_logits(network),
+        undecayed_lr_factor=SPARSEST_LR_FACTOR if sparsest else 1.0,
+        lr_factors=config.optimizer.lr_factors,
     )
     seed_process(config.seed)
     return Trainer(
@@ -154,6 +169,7 @@ def build_trainer(config: Config) -> Trainer:
         spec=spec,
         network=network,
         replicas=Replicas(network, device, config.distributed, compiled=config.compile),
+        average=make_average(network, config.ema),
         classifier=classifier,
         margin=margin,
         margin_schedule=build_margin_schedule(config.margin, plan),
@@ -165,8 +181,16 @@ def build_trainer(config: Config) -> Trainer:
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
         head_bytes=head_bytes,
+        sparsest=sparsest,
         origin=origin,
     )
+
+
+def make_average(network: FaceNetwork, share: float) -> AveragedModel | None:
+    """The exponential moving average of `network`, which keeps this `share` in each step; None for 0."""
+    if not share:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(share), use_buffers=True)
 
 
 def build_classifier(

@@ -53,6 +53,7 @@ def _shared(trainer: Trainer) -> dict[str, Any]:
         head = shared_state(trainer.classifier, trainer.head_optimizer)
     return {
         "network": trainer.network.state_dict(),
+        "average": None if trainer.average is None else trainer.average.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "classifier": head,
         "scaler": trainer.scaler.state_dict(),
@@ -76,6 +77,8 @@ def restore(trainer: Trainer, path: Path, seed: int) -> dict[str, Any]:
     if state["data"] != fingerprint(trainer.source):
         raise UserError(f"{path}: identities or labels of the data are not those that this run was trained on")
     trainer.network.load_state_dict(state["network"])
+    if trainer.average is not None and state["average"] is not None:
+        trainer.average.load_state_dict(state["average"])
     trainer.optimizer.load_state_dict(state["optimizer"])
     if isinstance(trainer.classifier, PartialFC) and trainer.head_optimizer is not None:
         load_classes(path, trainer.classifier, trainer.head_optimizer)

@@ -8,13 +8,12 @@ import pickle
 import tarfile
 import zipfile
 
-import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import safetensors.torch
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from mxnet_graph import resnet_file
+from onnx import TensorProto
 from published import (
     BodyNet,
     IResNet,
@@ -376,102 +375,14 @@ def test_layouts_that_nothing_is_exported_to_are_named(network, tmp_path) -> Non
         export_weights(network, tmp_path / "w.pt", layout="mxnet")
 
 
-class Graph:
-    """An ONNX file as MXNet's exporter names it, written layer by layer; each method returns its output's name."""
-
-    def __init__(self) -> None:
-        self.nodes, self.tensors = [], {}
-        self.random = np.random.default_rng(0)
-
-    def put(self, name, array):
-        self.tensors[name] = array.astype(np.float32)
-        return name
-
-    def node(self, kind, name, *inputs, **attributes):
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def conv(self, name, x, cin, cout, kernel, stride=1, bias=False):
-        weight = self.put(
-            f"{name}_weight", self.random.normal(0, (2 / cin / kernel**2) ** 0.5, (cout, cin, kernel, kernel))
-        )
-        more = [self.put(f"{name}_bias", self.random.normal(0, 0.1, cout))] if bias else []
-        pads = [kernel // 2] * 4
-        return self.node("Conv", name, x, weight, *more, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads)
-
-    def norm(self, name, x, channels, eps):
-        ranges = {"gamma": (0.5, 1.5), "beta": (-0.3, 0.3), "moving_mean": (-0.3, 0.3), "moving_var": (0.5, 2)}
-        inputs = [self.put(f"{name}_{leaf}", self.random.uniform(*ends, channels)) for leaf, ends in ranges.items()]
-        return self.node("BatchNormalization", name, x, *inputs, epsilon=eps)
-
-    def prelu(self, name, x, channels):
-        return self.node("PRelu", name, x, self.put(f"{name}_gamma", self.random.uniform(0, 0.5, (channels, 1, 1))))
-
-    def unit(self, name, x, cin, cout, stride, eps):
-        y = self.norm(f"{name}_bn1", x, cin, eps)
-        y = self.norm(f"{name}_bn2", self.conv(f"{name}_conv1", y, cin, cout, 3), cout, eps)
-        y = self.conv(f"{name}_conv2", self.prelu(f"{name}_relu1", y, cout), cout, cout, 3, stride)
-        y = self.norm(f"{name}_bn3", y, cout, eps)
-        gate = self.node("GlobalAveragePool", f"{name}_se_pool1", y)
-        gate = self.conv(f"{name}_se_conv1", gate, cout, cout // 16, 1, bias=True)
-        gate = self.prelu(f"{name}_se_relu1", gate, cout // 16)
-        gate = self.node(
-            "Sigmoid", f"{name}_se_sigmoid", self.conv(f"{name}_se_conv2", gate, cout // 16, cout, 1, bias=True)
-        )
-        y = self.node("Mul", f"{name}_se", y, gate)
-        if stride > 1:
-            x = self.norm(f"{name}_sc", self.conv(f"{name}_conv1sc", x, cin, cout, 1, stride), cout, eps)
-        return self.node("Add", f"{name}_plus", y, x)
-
-    def bytes(self, output) -> bytes:
-        ends = (("data", ["N", 3, 32, 32]), (output, ["N", DIM]))
-        made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends]
-        weights = [numpy_helper.from_array(array, name) for name, array in self.tensors.items()]
-        graph = helper.make_graph(self.nodes, "resnet", made[:1], made[1:], weights)
-        opset = [helper.make_opsetid("", 13)]
-        return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
-
-
-def small_onnx(eps: float = 3e-4) -> bytes:
-    """SE-LResNet…E_v3 with (2, 1, 1, 1) units."""
-    graph = Graph()
-    x = graph.node("Sub", "_minusscalar0", "data", graph.put("scalar_op1", np.array([127.5])))
-    x = graph.node("Mul", "_mulscalar0", x, graph.put("scalar_op2", np.array([0.0078125])))
-    x = graph.prelu("relu0", graph.norm("bn0", graph.conv("conv0", x, 3, 64, 3), 64, eps), 64)
-    cin = 64
-    for stage, (count, width) in enumerate(zip((2, 1, 1, 1), (64, 128, 256, 512), strict=True), start=1):
-        for i in range(1, count + 1):
-            x = graph.unit(f"stage{stage}_unit{i}", x, cin, width, 2 if i == 1 else 1, eps)
-            cin = width
-    x = graph.node("Flatten", "flatten", graph.norm("bn1", x, 512, eps))
-    weight = graph.put("pre_fc1_weight", graph.random.normal(0, 0.02, (DIM, 512 * SIDE * SIDE)))
-    bias = graph.put("pre_fc1_bias", graph.random.normal(0, 0.1, DIM))
-    x = graph.node("Gemm", "pre_fc1", x, weight, bias, transB=1)
-    return graph.bytes(graph.norm("fc1", x, DIM, eps))
-
-
-def test_an_onnx_file_of_the_2017_names_gives_its_own_embeddings(tmp_path) -> None:
-    (tmp_path / "w.onnx").write_bytes(small_onnx())
-    network = ours("SE-LResNet50E_v3", {**SMALL, "units": (2, 1, 1, 1)})
-    report = load_weights(network, tmp_path / "w.onnx")
-    assert report.layout == "mxnet"
-    assert report.input == InputSpec(mean=127.5, std=128.0, size=(32, 32))
-    pixels = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), np.uint8)
-    session = onnxruntime.InferenceSession(tmp_path / "w.onnx", providers=["CPUExecutionProvider"])
-    (expected,) = session.run(None, {"data": pixels.transpose(0, 3, 1, 2).astype(np.float32)})
-    with torch.no_grad():
-        found = network(torch.from_numpy(report.input.prepare(pixels)))
-    torch.testing.assert_close(F.normalize(found), F.normalize(torch.from_numpy(expected)), atol=1e-5, rtol=0)
-
-
 def test_hostile_onnx_files_are_refused(network, tmp_path) -> None:
-    model = onnx.load_model_from_string(small_onnx())
+    model = onnx.load_model_from_string(resnet_file((2, 1, 1, 1), se=True))
     tensor = model.graph.initializer[2]
     del tensor.dims[:]
     tensor.dims.extend([2**30, 2**30])
     onnx.save(model, tmp_path / "dims.onnx")
     unchanged(network, lambda: load_weights(network, tmp_path / "dims.onnx"), "damaged")
-    model = onnx.load_model_from_string(small_onnx())
+    model = onnx.load_model_from_string(resnet_file((2, 1, 1, 1), se=True))
     tensor = model.graph.initializer[2]
     tensor.data_location = TensorProto.EXTERNAL
     entry = tensor.external_data.add()

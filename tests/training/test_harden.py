@@ -105,6 +105,27 @@ def test_mistakes(sn_run: Path, tmp_path: Path, tiny: Callable[..., Config], tra
         open_run(tiny(f"init_from={sn_run}", "dry_run=true"))  # another network
 
 
+def test_sparsest_max_comes_to_the_choice_by_itself(
+    tiny: Callable[..., Config], trained: Callable[[Config], Any], tmp_path: Path
+) -> None:
+    options = "network.options={norm: syncsn, units: [1, 1, 1, 1], output: FC, norm_options: {sparsest: true}}"
+    run, *_ = trained(tiny(*SN, options, "steps=10"))
+    weights, logits = run.trainer.optimizer.param_groups
+    assert logits["lr"] == pytest.approx(0.1 * weights["lr"])
+    assert logits["weight_decay"] == 0
+    soft, _ = load_model(tmp_path / "run")
+    reached = shares(soft)
+    assert all(sorted(row) == [0, 0, 1] for layer in reached for row in (layer.mean, layer.var))
+    layers = harden_run(tmp_path / "run", tmp_path / "hard")
+    hard, card = load_model(tmp_path / "hard")
+    assert card.options["norm_options"] == {"argmax": True}
+    assert [layer.choice for layer in layers] == [layer.choice for layer in reached]
+    images = torch.randn(3, 3, 32, 32)
+    # torch's own instance and layer norm divide by the number of values, SN by one less.
+    close = torch.nn.functional.cosine_similarity(hard(images), soft(images))
+    assert close.min() > 0.95
+
+
 def test_a_picture_of_the_shares(sn_run: Path, tmp_path: Path) -> None:
     plot_shares(harden_run(sn_run, tmp_path / "hard"), tmp_path / "shares.png")
     assert (tmp_path / "shares.png").read_bytes()[:4] == b"\x89PNG"

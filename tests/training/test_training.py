@@ -39,7 +39,15 @@ def test_a_run_folder_has_what_it_promises(tiny: Tiny, trained: Trained, tmp_pat
     )
     assert [record["step"] for record in lines(folder)] == [2, 4, 6]
     assert records[-1] == outcome.train_record
-    expected = {"loss", "learning_rate", "gradient_norm", "samples_per_second", "data_wait_fraction", "target_cosine", "train_accuracy"}
+    expected = {
+        "loss",
+        "learning_rate",
+        "gradient_norm",
+        "samples_per_second",
+        "data_wait_fraction",
+        "target_cosine",
+        "train_accuracy",
+    }
     assert expected | {"kind", "step", "epoch", "embedding_norm", "active_classes", "positive_classes"} == set(
         records[0]
     )

@@ -80,6 +80,49 @@ class Largest:
 
 
 @dataclass(frozen=True)
+class Less:
+    """The tensor `name` minus the tensor `other`, of the same shape.
+
+    A mean that a norm subtracts, less the bias of the layer before it, which ours does without.
+    """
+
+    name: str
+    other: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.name, self.other
+
+    def fits(self, given: Mapping[str, Tensor], ours: Tensor) -> bool:
+        return given[self.name].shape == given[self.other].shape and Same(self.name).fits(given, ours)
+
+    def value(self, given: Mapping[str, Tensor], ours: Tensor) -> Tensor:
+        return (given[self.name] - given[self.other]).to(ours.dtype).reshape(ours.shape)
+
+
+@dataclass(frozen=True)
+class BlockDiagonal:
+    """The weight of that name of a 1x1 convolution in groups, (out, in / groups, 1, 1), for ours without groups."""
+
+    name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def fits(self, given: Mapping[str, Tensor], ours: Tensor) -> bool:
+        shape = given[self.name].shape
+        if len(shape) != 4 or not shape[1] or shape[0] != ours.shape[0] or shape[2:] != ours.shape[2:]:
+            return False
+        groups, rest = divmod(ours.shape[1], shape[1])
+        return rest == 0 and groups > 0 and shape[0] % groups == 0
+
+    def value(self, given: Mapping[str, Tensor], ours: Tensor) -> Tensor:
+        groups = given[self.name].flatten(1).to(ours.dtype).chunk(ours.shape[1] // given[self.name].shape[1])
+        return torch.block_diag(*groups).reshape(ours.shape)
+
+
+@dataclass(frozen=True)
 class Constant:
     """The code base has no such tensor: ours, full of this number, computes the same."""
 
