@@ -65,7 +65,8 @@ def interrupted(folder: Path, log: Mapping[str, Any]) -> None:
     part(folder, log, [train_record(10), train_record(20), evaluation_record(20, 0.9955), train_record(30)])
     metrics = folder / "metrics.jsonl"
     metrics.write_text("".join(line + "\n" for line in metrics.read_text().splitlines()[:3]))
-    part(folder, log, [train_record(30), evaluation_record(30, 0.99), train_record(40)], first_step=20)
+    owed = {**evaluation_record(20, 0.99), "protocol": "pairs"}  # the first part was stopped before it
+    part(folder, log, [owed, train_record(30), evaluation_record(30, 0.99), train_record(40)], first_step=20)
 
 
 LOSSES = [(10, 30.0), (20, 20.0), (30, 10.0), (40, 0.0)]
@@ -82,7 +83,8 @@ def test_training_log_has_the_lines_of_arcface_torch_once(tmp_path: Path) -> Non
     text = (tmp_path / "run" / "training.log").read_text()
     line = re.compile(
         r"Training: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}-Speed (?P<speed>\d+\.\d\d) samples/sec"
-        r"   Loss (?P<loss>\d+\.\d{4})   LearningRate (?P<lr>\d\.\d{6})   Epoch: (?P<epoch>\d+)   Global Step: (?P<step>\d+)   Required: \d+ hours"
+        r"   Loss (?P<loss>\d+\.\d{4})   LearningRate (?P<lr>\d\.\d{6})   Epoch: (?P<epoch>\d+)"
+        r"   Global Step: (?P<step>\d+)   Required: \d+ hours"
     )
     found = [(int(match["step"]), float(match["loss"])) for match in line.finditer(text)]
     assert found == LOSSES
@@ -92,7 +94,8 @@ def test_training_log_has_the_lines_of_arcface_torch_once(tmp_path: Path) -> Non
         ("30", "0.99000+-0.00320"),
     ]
     assert re.findall(r"\[bin\]\[(\d+)\]Accuracy-Highest: (\d\.\d{5})", text) == [("20", "0.99550"), ("30", "0.99550")]
-    assert len(text.splitlines()) == 8
+    assert text.count("[pairs][20]Accuracy-Flip: 0.99000") == 1
+    assert len(text.splitlines()) == 10
 
 
 def test_training_log_names_the_loss_scale_of_fp16(tmp_path: Path) -> None:
@@ -109,6 +112,7 @@ def test_tensorboard(tmp_path: Path) -> None:
     events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == LOSSES
     assert [event.step for event in events.Scalars("evaluation/bin/accuracy")] == [20, 30]
+    assert [event.step for event in events.Scalars("evaluation/pairs/accuracy")] == [20]
     assert b"name: mbf" in events.Tensors("configuration/text_summary")[0].tensor_proto.string_val[0]
 
 
@@ -120,11 +124,17 @@ def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     identifier = (tmp_path / "run" / "wandb.id").read_text().strip()
     assert len(folders) == 2
     assert all(folder.name.endswith(f"-{identifier}") for folder in folders)
-    config, history = wandb_contents(folders[-1] / f"run-{identifier}.wandb")
+    log = folders[-1] / f"run-{identifier}.wandb"
+    for _ in range(300):  # W&B's own process writes the file a little after finish()
+        if log.stat().st_size > 7:
+            break
+        time.sleep(0.1)
+    config, history = wandb_contents(log)
     assert config["network"] == {"name": "mbf"}
-    assert [(row["_step"], row["train/loss"]) for row in history if "train/loss" in row] == LOSSES
-    name = "evaluation/bin/accuracy"
-    assert [(row["_step"], row[name]) for row in history if name in row] == ACCURACIES
+    for name, points in (("train/loss", LOSSES), ("evaluation/bin/accuracy", ACCURACIES)):
+        step = name.rsplit("/", 1)[0] + "/step"
+        assert [(row[step], row[name]) for row in history if name in row] == points
+    assert len([row for row in history if "evaluation/pairs/accuracy" in row]) == 1
 
 
 def wandb_contents(path: Path) -> tuple[dict[str, Any], Records]:
@@ -139,8 +149,9 @@ def wandb_contents(path: Path) -> tuple[dict[str, Any], Records]:
         if record.WhichOneof("record_type") == "run":
             config.update({item.key: json.loads(item.value_json) for item in record.run.config.update})
         if record.WhichOneof("record_type") == "history":
-            row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
-            history.append({"_step": record.history.step.num, **row})
+            history.append(
+                {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            )
     return config, history
 
 
@@ -176,6 +187,7 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(metric.step, metric.value) for metric in history] == LOSSES
     history = client.get_metric_history(run.info.run_id, "evaluation/bin/accuracy")
     assert [(metric.step, metric.value) for metric in history] == ACCURACIES
+    assert len(client.get_metric_history(run.info.run_id, "evaluation/pairs/accuracy")) == 1
 
 
 def free_port() -> int:
@@ -219,7 +231,11 @@ def test_visdom(tmp_path: Path, visdom_server: tuple[int, Any]) -> None:
     assert "name: mbf" in windows["configuration"]["content"]
     drawn = {name: lines_of(window) for name, window in windows.items() if name != "configuration"}
     assert drawn["loss"] == {"training": LOSSES}
-    assert drawn["accuracy"] == {"training": [(10, 0.1), (20, 0.2), (30, 0.3), (40, 0.4)], "bin": ACCURACIES}
+    assert drawn["accuracy"] == {
+        "training": [(10, 0.1), (20, 0.2), (30, 0.3), (40, 0.4)],
+        "bin": ACCURACIES,
+        "pairs": [(20, 0.99)],
+    }
     assert drawn["learning rate"] == {"training": [(step, 0.1) for step, _ in LOSSES]}
     assert (tmp_path / "visdom" / "run.json").exists()
 
@@ -280,6 +296,8 @@ def test_a_logger_that_hangs_does_not_hold_the_training(
     from faceprint.training.logging import background
 
     class Hanging:
+        def recall(self, record: Mapping[str, Any]) -> None: ...
+
         def write(self, record: Mapping[str, Any]) -> None:
             threading.Event().wait(30)
 

@@ -40,9 +40,9 @@ def open_loggers(run: RunInfo) -> list[Logger]:
     Raises `UserError` where the package of one is missing.
     """
     history: list[Mapping[str, Any]] = list(read_metrics(run.folder))
-    others: list[Logger] = [TrainingLog(run)]
-    others += [Background(name, partial(LOGGERS[name], run)) for name in run.log.loggers]
-    for logger in others:
+    loggers: list[Logger] = [MetricsFile(run.folder), TrainingLog(run)]
+    loggers += [Background(name, partial(LOGGERS[name], run)) for name in run.log.loggers]
+    for logger in loggers:
         for record in history:
-            logger.write(record)
-    return [MetricsFile(run.folder), *others]
+            logger.recall(record)
+    return loggers

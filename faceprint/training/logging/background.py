@@ -25,7 +25,7 @@ class Background:
 
     def __init__(self, name: str, factory: Callable[[], Logger]) -> None:
         self._name = name
-        self._records: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+        self._records: queue.SimpleQueue[tuple[bool, Mapping[str, Any]] | None] = queue.SimpleQueue()
         self._broken = False
         logger = self._open(factory)
         self._thread = threading.Thread(target=self._work, args=(logger,), daemon=True) if logger else None
@@ -48,15 +48,22 @@ class Background:
 
     def _work(self, logger: Logger) -> None:
         try:
-            while (record := self._records.get()) is not None:
-                logger.write(record)
+            while (item := self._records.get()) is not None:
+                earlier, record = item
+                (logger.recall if earlier else logger.write)(record)
             logger.close()
         except Exception as error:  # as above
             self._fail(error)
 
+    def recall(self, record: Mapping[str, Any]) -> None:
+        self._pass(True, record)
+
     def write(self, record: Mapping[str, Any]) -> None:
+        self._pass(False, record)
+
+    def _pass(self, earlier: bool, record: Mapping[str, Any]) -> None:
         if not self._broken:
-            self._records.put(record)
+            self._records.put((earlier, record))
 
     def close(self) -> None:
         """Wait until everything is written, but no longer than `PATIENCE_SECONDS`."""

@@ -23,6 +23,7 @@ class MLflow:
         self._client = self._mlflow.MlflowClient(tracking_uri=uri)
         self._id = run.identifier("mlflow", "") if (run.folder / "mlflow.id").exists() else self._start(run)
         self._client.update_run(self._id, status="RUNNING")
+        # What the store has from earlier parts of the run, which may have come further than this one starts.
         self._last = {name: self._last_step(name) for name in self._client.get_run(self._id).data.metrics}
 
     def _start(self, run: RunInfo) -> str:
@@ -30,11 +31,14 @@ class MLflow:
         number = experiment.experiment_id if experiment else self._client.create_experiment(run.log.project)
         started = self._client.create_run(number, run_name=run.name).info.run_id
         for key, value in flat(run.config):
-            self._client.log_param(started, key, str(value)[:500])  # MLflow's own limit was 500 letters for long
+            self._client.log_param(started, key, str(value)[:500])  # the longest that every version takes
         return run.identifier("mlflow", started)
 
     def _last_step(self, name: str) -> int:
         return max(metric.step for metric in self._client.get_metric_history(self._id, name))
+
+    def recall(self, record: Mapping[str, Any]) -> None:
+        self.write(record)
 
     def write(self, record: Mapping[str, Any]) -> None:
         now, step = int(time.time() * 1000), record["step"]

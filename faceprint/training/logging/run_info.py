@@ -41,23 +41,28 @@ class RunInfo:
 
 
 class Logger(Protocol):
-    """Takes the records of a run one by one.
+    """Takes the records of a run one by one. Each point must end up in its place once, whatever happened between."""
 
-    A resumed run first gives every record that it wrote before (`step` up to `first_step`), so that a service that
-    lost some can catch up; each point must end up there once.
-    """
+    def recall(self, record: Mapping[str, Any]) -> None:
+        """A record that an earlier part of a resumed run wrote: all of them come first, so that a service that lost
+        some can catch up."""
+        ...
 
     def write(self, record: Mapping[str, Any]) -> None: ...
 
     def close(self) -> None: ...
 
 
+def prefix(record: Mapping[str, Any]) -> str:
+    """`train`, or `evaluation/PROTOCOL`: what the names of a record's numbers begin with."""
+    return "/".join(str(record[key]) for key in ("kind", "protocol") if key in record)
+
+
 def numbers(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """(name, value) of every number of a record: `KIND/NAME`, of evaluations `evaluation/PROTOCOL/NAME`."""
-    prefix = "/".join(str(record[key]) for key in ("kind", "protocol") if key in record)
+    """(name, value) of every number of a record but its step, such as `train/loss`."""
     for name, value in record.items():
         if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{prefix}/{name}", value
+            yield f"{prefix(record)}/{name}", value
 
 
 def require(module: str, extra: str) -> Any:

@@ -17,16 +17,17 @@ class TensorBoard:
         writer = require("torch.utils.tensorboard.writer", "tensorboard").SummaryWriter
         purge = run.first_step + 1 if run.first_step else None
         self._writer = writer(str(run.folder / "tensorboard"), purge_step=purge)
-        self._first_step = run.first_step
         if not run.first_step:
             keys = yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True)
             self._writer.add_text("configuration", f"```yaml\n{keys}```")
 
+    def recall(self, record: Mapping[str, Any]) -> None:
+        """It is in the files of the part before."""
+
     def write(self, record: Mapping[str, Any]) -> None:
-        if record["step"] <= self._first_step:  # is in the files of the part before
-            return
         for name, value in numbers(record):
             self._writer.add_scalar(name, value, record["step"])
+        self._writer.flush()  # a run that is killed has lost nothing
 
     def close(self) -> None:
         self._writer.close()

@@ -32,12 +32,18 @@ class TrainingLog:
         self._highest: dict[str, float] = {}
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
+    def recall(self, record: Mapping[str, Any]) -> None:
+        """It is in the file; the highest accuracies are those of all parts."""
+        self._lines(record)
+
     def write(self, record: Mapping[str, Any]) -> None:
-        lines = getattr(self, f"_{record['kind']}", lambda _: [])(record)
-        if record["step"] <= self._run.first_step:  # is in the file
-            return
+        lines = self._lines(record)
         stamp = datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
         self._file.writelines(f"Training: {stamp}-{line}\n" for line in lines)
+
+    def _lines(self, record: Mapping[str, Any]) -> list[str]:
+        kinds = {"train": self._train, "evaluation": self._evaluation, "warning": self._warning}
+        return kinds[record["kind"]](record) if record["kind"] in kinds else []
 
     def _train(self, record: Mapping[str, Any]) -> list[str]:
         scale = f"Fp16 Grad Scale: {record['loss_scale']:2.0f}   " if "loss_scale" in record else ""

@@ -36,6 +36,9 @@ class Visdom:
         self._server.text(f"<pre>{html.escape(keys)}</pre>", win="configuration", opts={"title": "configuration"})
         self._begun: dict[str, set[str]] = {}
 
+    def recall(self, record: Mapping[str, Any]) -> None:
+        self.write(record)
+
     def write(self, record: Mapping[str, Any]) -> None:
         for key, window in WINDOWS.items():
             if key in record:
