@@ -47,6 +47,8 @@ def test_a_run_folder_has_what_it_promises(tiny: Tiny, trained: Trained, tmp_pat
         "data_wait_fraction",
         "target_cosine",
         "train_accuracy",
+        "target_cosine_counts",
+        "other_cosine_counts",
     }
     assert expected | {"kind", "step", "epoch", "embedding_norm", "active_classes", "positive_classes"} == set(
         records[0]

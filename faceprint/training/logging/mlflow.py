@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from faceprint.assignments import flatten
 from faceprint.training.logging.run_info import RunInfo, numbers, require
 
 
@@ -30,7 +31,7 @@ class MLflow:
         experiment = self._client.get_experiment_by_name(run.log.project)
         number = experiment.experiment_id if experiment else self._client.create_experiment(run.log.project)
         started = self._client.create_run(number, run_name=run.name).info.run_id
-        for key, value in flat(run.config):
+        for key, value in flatten(run.config):
             self._client.log_param(started, key, str(value)[:500])  # the longest that every version takes
         return run.identifier("mlflow", started)
 
@@ -48,11 +49,3 @@ class MLflow:
 
     def close(self) -> None:
         self._client.set_terminated(self._id)
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested keys with dotted names."""
-    rows: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        rows += flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
-    return rows
