@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from faceprint.cli import bench, data, embed, evaluate, export, harden, import_weights, plot, train, verify, zoo
+from faceprint.cli import bench, data, embed, evaluate, export, harden, import_weights, plot, sweep, train, verify, zoo
 from faceprint.cli.output import err
 from faceprint.errors import UserError
 
@@ -28,6 +28,7 @@ app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
 app.command("harden")(harden.harden)
 app.command("plot")(plot.plot)
+app.command("sweep")(sweep.sweep)
 app.command("zoo")(zoo.zoo)
 app.add_typer(bench.app, name="bench")
 
