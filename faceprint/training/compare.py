@@ -33,8 +33,8 @@ class Logged:
 
     name: str
     colour: str
-    training: list[Record]
-    evaluations: list[Record]
+    training: Sequence[Record]
+    evaluations: Sequence[Record]
     config: dict[str, Any]
 
     def protocols(self) -> list[str]:
@@ -137,7 +137,7 @@ PANELS: dict[str, Callable[[Axes, list[Logged]], None]] = {
 """Name -> what draws it."""
 
 
-def _line(axes: Axes, records: list[Record], key: str, label: str, colour: str, **style: Any) -> None:
+def _line(axes: Axes, records: Sequence[Record], key: str, label: str, colour: str, **style: Any) -> None:
     points = [(record["step"], record[key]) for record in records if key in record]
     if points:  # an older run may not have logged it
         axes.plot(*zip(*points, strict=True), label=label, color=colour, **style)

@@ -29,7 +29,9 @@ class CosineCounts:
 
     def take(self) -> dict[str, list[int]]:
         """The counts since the last call, by name; empty where nothing was counted."""
-        taken = dict(zip(self.NAMES, self.counts.tolist(), strict=True)) if self.any else {}
+        taken: dict[str, list[int]] = {}
+        if self.any:
+            taken.update(zip(self.NAMES, self.counts.tolist(), strict=True))
         self.counts.zero_()
         self.any = False
         return taken

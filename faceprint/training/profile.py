@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from faceprint.distributed import rank
@@ -96,7 +95,7 @@ def add_up(events: Iterable[Any], device: str) -> list[Row]:
     Communication goes on beside other parts, so that the rows but for it add up to the whole.
     """
     events = list(events)
-    on_host = [event for event in events if event.device_type == DeviceType.CPU]
+    on_host = [event for event in events if event.device_type.name == "CPU"]
     steps = [event for event in on_host if event.name.startswith("ProfilerStep")]
     if not steps:
         return []

@@ -151,7 +151,8 @@ def run_sweep(
     Lists alone are gone through combination by combination, in random order; with ranges the next trial is chosen by
     what the ones before reached (tree-structured Parzen estimator). With `prune` a trial is given up at an evaluation
     where it is below the median of the others; one whose training fails is given up in any case. One that was
-    interrupted is repeated under a new number. `report` gets each trial as it ends. Raises `UserError` where Optuna is missing, and for a folder with another sweep.
+    interrupted is repeated under a new number. `report` gets each trial as it ends. Raises `UserError` where Optuna is
+    missing, and for a folder with another sweep.
     """
     optuna = _optuna()
     if world_size() > 1:
