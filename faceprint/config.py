@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from faceprint.assignments import override, parse_yaml, split_assignment
 from faceprint.errors import UserError
@@ -24,6 +24,53 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+
+
+Quality = Annotated[int, Field(ge=1, le=100)]
+
+
+def _rising(span: tuple[Any, Any]) -> tuple[Any, Any]:
+    if span[0] > span[1]:
+        raise ValueError("the first number is the smaller one")
+    return span
+
+
+Span = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], AfterValidator(_rising)
+]
+
+AUGMENT_PRESETS: dict[str, dict[str, Any]] = {
+    "none": {"flip": 0.0},
+    "arcface": {},  # deepinsight/insightface, recognition/arcface_torch/dataset.py: flips alone
+    # mk-minchul/AdaFace, dataset/augmenter.py and its scripts
+    "adaface": {
+        "crop": 0.2,
+        "low_res": 0.2,
+        "photometric": 0.2,
+        "brightness": 0.5,
+        "contrast": 0.5,
+        "saturation": 0.5,
+    },
+    # Ours, for cameras in the field: mild values of everything.
+    "robust": {
+        "mask": 0.1,
+        "shift": 0.03,
+        "zoom": 0.05,
+        "rotate": 8.0,
+        "crop": 0.1,
+        "low_res": 0.2,
+        "photometric": 0.5,
+        "brightness": 0.4,
+        "contrast": 0.4,
+        "saturation": 0.4,
+        "hue": 0.03,
+        "grey": 0.05,
+        "blur": 0.1,
+        "jpeg": 0.3,
+        "erase": 0.1,
+    },
+}
+"""Values of `augment.preset`; keys that are given go before them."""
 
 
 class Section(BaseModel):
@@ -75,6 +122,14 @@ class Classifier(Section):
     """Centres a class, of which the nearest counts: 3 suits noisy data (sub-center ArcFace)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target spread evenly over the classes."""
+    class_weights: Literal["none", "inverse", "effective"] = "none"
+    """Weight of each image's loss by the images of its class, n, with mean 1 over all images: n^-power, or the inverse
+    of the effective number of images, (1 - beta) / (1 - beta^n) (Cui et al. 2019)."""
+    class_weight_power: Fraction = 0.5
+    """Of `inverse`: 0 weighs every image alike, 1 every class."""
+    class_weight_beta: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of `effective`: 0 weighs every image alike, near 1 every class; past 1 / (1 - beta) images of a class, more of
+    them count little."""
     update: Literal["sampled", "dense"] = "sampled"
     """Centres left out of a step stay as they are, or move exactly as SGD would move them."""
     centres: Literal["fp32", "bf16"] = "fp32"
@@ -124,6 +179,49 @@ class ListData(Section):
     """People who are left out; null: nobody."""
 
 
+class ShardsData(Section):
+    """Tar shards in the WebDataset layout."""
+
+    source: Literal["shards"]
+    """What kind of data it is."""
+    path: str
+    """A .tar, a folder of them, a pattern such as `shards-{000..123}.tar` or `*.tar`, or a URL of these."""
+    min_images: PositiveInt = 1
+    """Identities with fewer images are left out."""
+    exclude: Exclude | None = None
+    """People who are left out; null: nobody."""
+
+
+class ParquetData(Section):
+    """Parquet files with encoded images, as Hugging Face datasets keeps them."""
+
+    source: Literal["parquet"]
+    """What kind of data it is."""
+    path: str
+    """A .parquet, a folder of them, a pattern such as `train-*.parquet`, or a URL of these."""
+    image_column: str = "image"
+    """The column of encoded images: binary, or a struct with `bytes`."""
+    label_column: str | None = None
+    """The column of labels, whole numbers or names; null: `identity`, else `label`."""
+    min_images: PositiveInt = 1
+    """Identities with fewer images are left out."""
+    exclude: Exclude | None = None
+    """People who are left out; null: nobody."""
+
+
+class RecordData(Section):
+    """A RecordIO file (`.rec`), as training sets are published."""
+
+    source: Literal["record"]
+    """What kind of data it is."""
+    path: Path
+    """A `.rec` file, or a folder that holds `train.rec`."""
+    min_images: PositiveInt = 1
+    """Identities with fewer images are left out."""
+    exclude: Exclude | None = None
+    """People who are left out, by `NAME.classes.txt` beside the file; null: nobody."""
+
+
 class SyntheticData(Section):
     """Generated people. They say nothing about photographs."""
 
@@ -141,19 +239,74 @@ class SyntheticData(Section):
     """Another seed, other people."""
 
 
-Data = Annotated[Union[FolderData, ListData, SyntheticData], Field(discriminator="source")]  # noqa: UP007
+PartData = Annotated[
+    Union[FolderData, ListData, RecordData, ShardsData, ParquetData, SyntheticData],  # noqa: UP007
+    Field(discriminator="source"),
+]
 
 
-_SOURCES: dict[str, type[Section]] = {"folder": FolderData, "list": ListData, "synthetic": SyntheticData}
+class Part(Section):
+    """One of several sets."""
+
+    name: str
+    """What it is called: people of separate sets are called `NAME/PERSON`."""
+    weight: Positive = 1.0
+    """How often each of its images is drawn in an epoch, on average: 2 twice, 0.5 every other epoch."""
+    data: PartData
+    """The set, as `data` describes one; its keys may also stand beside `name`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nested(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "source" not in values:
+            return values
+        own = ("name", "weight")
+        return {
+            **{key: values[key] for key in own if key in values},
+            "data": {key: value for key, value in values.items() if key not in own},
+        }
+
+
+class MixedData(Section):
+    """Several sets at once."""
+
+    source: Literal["mixed"]
+    """What kind of data it is."""
+    parts: Annotated[list[Part], Field(min_length=1)]
+    """The sets."""
+    classes: Literal["separate", "by_name", "heads"] = "separate"
+    """People of different sets are different people; or are one where they have one name; or are different, and
+    compared with the people of their own set alone: each set has class centres of its own, and the loss is the mean
+    over all images."""
+
+
+Data = Annotated[Union[PartData, MixedData], Field(discriminator="source")]  # noqa: UP007
+
+_SOURCES: dict[str, type[Section]] = {
+    "folder": FolderData,
+    "list": ListData,
+    "record": RecordData,
+    "shards": ShardsData,
+    "parquet": ParquetData,
+    "synthetic": SyntheticData,
+    "mixed": MixedData,
+}
 
 
 class Sampler(Section):
     """Which images make a batch."""
 
-    name: Literal["shuffle", "pk"] = "shuffle"
-    """All images in random order, or P identities with K images each (P x K = batch_size), as a triplet loss needs."""
+    name: Literal["shuffle", "pk", "balanced"] = "shuffle"
+    """All images in random order; P identities with K images each (P x K = batch_size), as a triplet loss needs; or
+    identities drawn by how many images they have, and an image of each."""
     images_per_identity: PositiveInt = 4
     """Of `pk`: K. Identities with fewer images repeat them."""
+    window: PositiveInt | None = None
+    """Of `shuffle`, for shards and Parquet: so many shards or row groups, drawn at random, are shuffled and read
+    together before the next, which is much quicker where reading is slow to begin; null: all together."""
+    power: Fraction = 0.5
+    """Of `balanced`: an identity with n images is drawn with probability in proportion to n^power; 1 draws every image
+    alike, 0 every identity."""
 
 
 class Loader(Section):
@@ -161,31 +314,71 @@ class Loader(Section):
 
     workers: Count | None = None
     """Processes that decode images; null: half of the cores, at most 8."""
+    prefetch: PositiveInt = 2
+    """Batches that each of them is ahead; they lie in shared memory."""
+    cache: Literal["none", "encoded", "decoded"] = "none"
+    """Keep the whole set in memory that the processes share: as it is stored, or as pixels once they are decoded."""
+    decoder: Literal["auto", "cpu", "nvimagecodec"] = "auto"
+    """What decodes: the CPU (auto too), or nvImageCodec on the GPU, whose pixels may differ by a few units in 255."""
     max_unreadable: Fraction = 0.01
     """Stop when more than this share of the images cannot be read; those that cannot are named and counted."""
 
 
 class Augment(Section):
-    """Random changes of training images."""
+    """Random changes of training images, each on the batch as a whole, on the device that trains."""
 
+    preset: Literal["none", "arcface", "adaface", "robust"] = "arcface"
+    """What the other keys are where they are not given: nothing, flips (arcface_torch), AdaFace's, or all of it."""
+    mask: Fraction = 0.0
+    """Probability of a drawn face mask."""
     flip: Fraction = 0.5
     """Probability of a mirror image."""
+    move: Fraction = 1.0
+    """Probability of `shift`, `zoom` and `rotate`."""
     shift: Fraction = 0.0
     """Largest translation as a fraction of the image's side."""
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Scale drawn from 1 - zoom .. 1 + zoom."""
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
     """Largest rotation, in degrees."""
+    crop: Fraction = 0.0
+    """Probability that a part of the image is all that is left."""
+    crop_area: Span = (0.2, 1.0)
+    """Smallest and largest share of the area that is left."""
+    crop_mode: Literal["pad", "resize"] = "pad"
+    """The part stays in its place on black, or is enlarged to the whole image."""
+    low_res: Fraction = 0.0
+    """Probability of a lower resolution: made smaller and larger again, by interpolations that are drawn."""
+    low_res_scale: Span = (0.2, 1.0)
+    """Smallest and largest fraction of the side that it is made smaller to."""
+    photometric: Fraction = 1.0
+    """Probability of `brightness`, `contrast`, `saturation` and `hue`."""
     brightness: Fraction = 0.0
-    """Largest change of brightness, as a fraction of the pixel range."""
-    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Brightness factor drawn from 1 - brightness .. 1 + brightness."""
+    contrast: Fraction = 0.0
     """Contrast factor drawn from 1 - contrast .. 1 + contrast."""
     saturation: Fraction = 0.0
     """Saturation factor drawn from 1 - saturation .. 1 + saturation."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest turn of the hue, as a fraction of the colour circle."""
     grey: Fraction = 0.0
     """Probability of a grey image."""
+    blur: Fraction = 0.0
+    """Probability of a Gaussian blur."""
+    blur_sigma: Annotated[tuple[Positive, Positive], AfterValidator(_rising)] = (0.3, 1.5)
+    """Smallest and largest standard deviation of the blur, in pixels."""
+    jpeg: Fraction = 0.0
+    """Probability of JPEG artefacts."""
+    jpeg_quality: Annotated[tuple[Quality, Quality], AfterValidator(_rising)] = (30, 95)
+    """Lowest and highest JPEG quality, 1 to 100."""
     erase: Fraction = 0.0
     """Probability that a random rectangle is covered."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        preset = given.get("preset") if isinstance(given, dict) else None
+        return {**AUGMENT_PRESETS.get(preset, {}), **given} if isinstance(preset, str) else given
 
 
 class Optimizer(Section):
@@ -334,8 +527,14 @@ class Config(Section):
     out: Path | None = None
     """The run folder; null: `runs/` and the recipe's name."""
     init_from: Path | None = None
-    """Whose weights are the first: a run folder (class centres too, where the people are the same), a model folder or a
-    file of published weights; null: random ones."""
+    """Whose weights are the first: a run folder (class centres too), a model folder or a file of published weights;
+    null: random ones."""
+    init_match: bool = True
+    """Of `init_from`: people who have the same name in both trainings keep their class centres. Say false where names
+    are numbers that mean others here."""
+    init_images: Count = 4
+    """Of `init_from`: the centre of a person who is new begins as the mean embedding of so many of their images; 0: as
+    random numbers."""
     seed: Count = 0
     """Of the first weights, the order of the data and the augmentation."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
@@ -516,18 +715,21 @@ def _describe(item: Any, values: Mapping[str, Any]) -> str:
         allowed = [str(value) for value in _literals(location, values)]
         return str(unknown(f"value of {key}:", item["input"], allowed))
     if item["type"].startswith("union_tag"):
-        return str(unknown(f"value of {key}.source:", values["data"].get("source"), list(_SOURCES)))
+        return str(unknown(f"value of {key}.source:", item["input"].get("source"), list(_SOURCES)))
     message = item["msg"].removeprefix("Value error, ")
     return f"{key}: {message} (got {item['input']!r})" if key else message
 
 
 def _section(location: Sequence[str], values: Mapping[str, Any]) -> type[Section]:
     section: type[Section] = Config
+    given: Any = values
     for part in location:
         if part.isdigit():
+            given = given[int(part)]
             continue
-        if section is Config and part == "data":
-            section = _SOURCES[values["data"]["source"]]
+        given = given.get(part, given)  # the keys of a part's data may stand beside its name
+        if part == "data":
+            section = _SOURCES[given["source"]]
             continue
         annotation: Any = section.model_fields[part].annotation
         options = [*get_args(annotation), annotation]

@@ -18,3 +18,11 @@ def resolve_device(name: str) -> torch.device:
     if name == "cuda":
         return torch.device("cuda", torch.cuda.current_device())  # this process's own, where there are several
     return torch.device(name)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until `device` has done what it was given; the CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -3, -4, -8
@@ -27,3 +28,13 @@ def keep_freed_memory(keep: bool = True) -> bool:
     if mallopt is None:
         return False
     return all(mallopt(name, value) == 1 for name, value in (_KEEP if keep else _USUAL))
+
+
+def free_memory() -> int | None:
+    """Bytes of main memory that a process may still take; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(available[0]) * 1024 if available else None

@@ -14,7 +14,19 @@ PACKAGE = Path(faceprint.__file__).parent
 
 # A module may import from layers below its own, and from its own.
 LAYERS = [
-    {"errors", "registry", "assignments", "distributed", "device", "config", "memory", "files", "cores", "onnx_extra"},
+    {
+        "errors",
+        "registry",
+        "assignments",
+        "distributed",
+        "device",
+        "config",
+        "memory",
+        "files",
+        "cores",
+        "onnx_extra",
+        "plot_extra",
+    },
     {"models", "margins", "classifier", "data"},
     {"inference"},
     {"evaluation"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -26,33 +26,47 @@ PATTERN = "centres-*.safetensors"
 
 
 @torch.no_grad()
-def save_classes(folder: Path, classifier: PartialFC, optimizer: CentreOptimizer | None = None) -> Path:
+def save_classes(
+    folder: Path, classifier: PartialFC, optimizer: CentreOptimizer | None = None, classes: range | None = None
+) -> Path:
     """Write the classes of this process, and what `optimizer` remembers of them, into `folder`; every process does.
 
-    The file is there whole or not at all; its name says which classes are in it.
+    `classes` are a range of them (of class numbers, step 1), None: all. The file is there whole or not at all; its
+    name says which classes are in it. Raises `UserError` for a range that this process does not have.
     """
-    path = folder / file_name(classifier)
-    write_whole(path, safetensors.torch.save(class_tensors(classifier, optimizer), description(classifier)))
+    file = class_file(classifier, optimizer, classes)
+    path = folder / file.name
+    write_whole(path, safetensors.torch.save(file.tensors, file.metadata))
     return path
 
 
-def file_name(classifier: PartialFC) -> str:
-    """What the file of this process's classes is called."""
-    first = classifier.first_class
-    return f"centres-{first:010d}-{first + classifier.num_local:010d}.safetensors"
+class ClassFile(NamedTuple):
+    """A file of class centres: its name, and its content on the CPU."""
 
-
-def description(classifier: PartialFC) -> dict[str, str]:
-    """The metadata of such a file."""
-    return {"num_classes": str(classifier.num_classes), "sub_centers": str(classifier.sub_centers)}
+    name: str
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
 
 
 @torch.no_grad()
-def class_tensors(classifier: PartialFC, optimizer: CentreOptimizer | None = None) -> dict[str, Tensor]:
-    """What is in it, on the CPU: the tensors themselves where they are there already, brought up to date."""
+def class_file(
+    classifier: PartialFC, optimizer: CentreOptimizer | None = None, classes: range | None = None
+) -> ClassFile:
+    """What `save_classes` writes, brought up to date; tensors that are on the CPU are not copied."""
     if optimizer is not None:
         optimizer.flush()
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(classifier, optimizer)}
+    own = range(classifier.first_class, classifier.first_class + classifier.num_local)
+    wanted = own if classes is None else classes
+    if wanted.step != 1 or not own.start <= wanted.start < wanted.stop <= own.stop:
+        raise UserError(f"classes {wanted}: this process has {own.start} .. {own.stop - 1}")
+    rows = slice(*((place - own.start) * classifier.sub_centers for place in (wanted.start, wanted.stop)))
+    tensors = {name: tensor.detach()[rows].cpu().contiguous() for name, tensor in _tensors(classifier, optimizer)}
+    described = {
+        "num_classes": str(classifier.num_classes),
+        "sub_centers": str(classifier.sub_centers),
+        "first_class": str(wanted.start),
+    }
+    return ClassFile(f"centres-{wanted.start:010d}-{wanted.stop:010d}.safetensors", tensors, described)
 
 
 def shared_state(classifier: PartialFC, optimizer: CentreOptimizer) -> dict[str, Any]:
@@ -77,15 +91,17 @@ def load_shared_state(state: dict[str, Any], classifier: PartialFC, optimizer: C
 
 
 @torch.no_grad()
-def load_classes(folder: Path, classifier: PartialFC, optimizer: CentreOptimizer | None = None) -> None:
-    """Read the classes of this process from files that any number of processes wrote.
+def load_classes(
+    folder: Path, classifier: PartialFC, optimizer: CentreOptimizer | None = None, *, prefix: str = ""
+) -> None:
+    """Read the classes of this process from files that any number of processes wrote, of names with this `prefix`.
 
     Reads no other rows. Raises `UserError`, before anything is changed, where a class is in no file, where the files
     are of another number of classes, centres or dimensions, and where the optimiser's state is missing or another's.
     """
-    files = sorted(folder.glob(PATTERN))
+    files = sorted(folder.glob(prefix + PATTERN))
     if not files:
-        raise UserError(f"{folder}: has no class centres ({PATTERN})")
+        raise UserError(f"{folder}: has no class centres ({prefix + PATTERN})")
     subs = classifier.sub_centers
     wanted = range(classifier.first_class * subs, (classifier.first_class + classifier.num_local) * subs)
     with ExitStack() as stack:
@@ -105,8 +121,8 @@ def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = Non
     """A classifier with the classes `keep` (N,) of this one, in that order, and after them one for each row of `new`.
 
     `new` (M, D) are embeddings, such as the mean of a new identity's images: its centres take their direction, and the
-    mean length of the kept ones. For one process; every option stays. Raises `UserError` for classes that are not
-    there.
+    mean length of the kept ones. For one process; every option stays but `class_weights`, which count other images
+    now. Raises `UserError` for classes that are not there.
     """
     if classifier.num_local != classifier.num_classes:
         raise UserError("classes are changed in one process; save them and load them there")
@@ -116,8 +132,7 @@ def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = Non
     kept = classifier.centres.detach().view(-1, subs, dim)[keep].float()
     added = torch.empty(0, subs, dim)
     if new is not None:
-        length = kept.norm(dim=2).mean() if len(kept) else torch.tensor(1.0)
-        added = (nn.functional.normalize(new.float()) * length)[:, None].expand(-1, subs, -1)
+        added = new_centres(new, kept if len(kept) else torch.ones(1, 1)).expand(-1, subs, -1)
     changed = PartialFC(
         dim,
         len(kept) + len(added),
@@ -134,6 +149,11 @@ def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = Non
         if changed.bias is not None and classifier.bias is not None:
             changed.bias[: len(kept) * subs] = classifier.bias.view(-1, subs)[keep].flatten()
     return changed
+
+
+def new_centres(embeddings: Tensor, like: Tensor) -> Tensor:
+    """Centres (M, 1, D) in the direction of `embeddings` (M, D), with the mean length of the centres `like` (…, D)."""
+    return (nn.functional.normalize(embeddings.float()) * like.float().norm(dim=-1).mean())[:, None]
 
 
 def _tensors(classifier: PartialFC, optimizer: CentreOptimizer | None) -> Iterator[tuple[str, Tensor]]:
@@ -157,11 +177,18 @@ def _check(file: Path, described: dict[str, str], classifier: PartialFC) -> None
             raise UserError(f"{file}: is of {key}={given}, this classifier has {own}")
 
 
+def _first_row(file: Path, described: dict[str, str]) -> int:
+    """The row of the logical tensor that the file begins with. `_check` has seen `described`."""
+    first = described.get("first_class", "")
+    if not (first.isascii() and first.isdigit()):
+        raise UserError(f"{file}: does not say which class it begins with (first_class is {first!r})")
+    return int(first) * int(described["sub_centers"])
+
+
 def _rows(folder: Path, files: list[Path], opened: list[Any], name: str, wanted: range, own: Tensor) -> Tensor:
     """Rows `wanted` of the logical tensor `name`, of the shape and type of `own`."""
     found = torch.empty(own.shape, dtype=own.dtype)
     missing = len(wanted)
-    at = 0
     for file, tensors in zip(files, opened, strict=True):
         if name not in tensors.keys():  # noqa: SIM118 - not a mapping
             raise UserError(f"{file}: has no {name}; it was saved without, or by another optimiser")
@@ -169,11 +196,11 @@ def _rows(folder: Path, files: list[Path], opened: list[Any], name: str, wanted:
         shape = rows.get_shape()
         if shape[1:] != list(own.shape[1:]):
             raise UserError(f"{file}: {name} has rows of shape {shape[1:]}, here they have {list(own.shape[1:])}")
+        at = _first_row(file, tensors.metadata())
         low, high = max(wanted.start, at), min(wanted.stop, at + shape[0])
         if low < high:
             found[low - wanted.start : high - wanted.start] = rows[low - at : high - at]
             missing -= high - low
-        at += shape[0]
     if missing:
         raise UserError(f"{folder}: {missing:,} rows of {name} are in none of its {len(files)} files")
     return found

@@ -7,7 +7,25 @@ import sys
 
 import typer
 
-from faceprint.cli import bench, data, embed, evaluate, export, harden, import_weights, plot, sweep, train, verify, zoo
+from faceprint.cli import (
+    bench,
+    centres,
+    data,
+    data_check,
+    data_clean,
+    data_loading,
+    data_pairs,
+    embed,
+    evaluate,
+    export,
+    harden,
+    import_weights,
+    plot,
+    sweep,
+    train,
+    verify,
+    zoo,
+)
 from faceprint.cli.output import err
 from faceprint.errors import UserError
 
@@ -22,10 +40,18 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
+data.app.command("check")(data_check.check)
+data.app.command("stats")(data_check.stats)
+data.app.command("clean")(data_clean.clean)
+data.app.command("overlap")(data_clean.overlap)
+data.app.add_typer(data_pairs.app, name="pairs")
+data.app.command("bench")(data_loading.bench)
+data.app.command("preview")(data_loading.preview)
 app.command("export")(export.export)
 app.command("import")(import_weights.import_weights)
 app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
+app.command("centres")(centres.centres)
 app.command("harden")(harden.harden)
 app.command("plot")(plot.plot)
 app.command("sweep")(sweep.sweep)

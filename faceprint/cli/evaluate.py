@@ -31,8 +31,9 @@ def evaluate(
 ) -> None:
     """Measure how well a model tells people apart.
 
-    [bold]pairs[/bold]: images=DIR, aligned crops; pairs=FILE, pairs.txt of LFW or CSV with path_a,path_b,same,fold;
-    folds=1,2 keeps only these.
+    [bold]pairs[/bold]: images=DIR, aligned crops; pairs=FILE, pairs.txt of LFW or CSV with path_a,path_b,same,fold, or
+    the lists of CFP (Protocol/Split/FP), AgeDB-30, CALFW, CPLFW and RFW; layout=NAME where it is not recognised
+    (lfw, csv, rfw, calfw, agedb, cfp); folds=1,2 keeps only these.
 
     [bold]bin[/bold]: path=FILE, a pickled verification set; folds=1,2.
 
@@ -46,7 +47,8 @@ def evaluate(
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
     from faceprint.evaluation.protocols import evaluate_pairs
-    from faceprint.evaluation.report import check_plotting, plot_evaluation, table_rows
+    from faceprint.evaluation.report import plot_evaluation, table_rows
+    from faceprint.plot_extra import check_plotting
 
     options = _options(protocol, assignments or [])
     flip, batch_size = _flag("flip", options), _count("batch_size", options)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from faceprint.cli.output import JsonOption, err, print_table, write_json
 from faceprint.errors import UserError
+
+if TYPE_CHECKING:
+    from faceprint.classifier.estimate import HeadEstimate
 
 
 def train(
@@ -45,6 +48,7 @@ def train(
         start_processes(processes)
     from faceprint.config import load_config
     from faceprint.distributed import rank, world
+    from faceprint.errors import WorkerDied
     from faceprint.training.loop import TrainingFailedError
     from faceprint.training.loop import train as train_run
     from faceprint.training.run import open_run
@@ -58,7 +62,7 @@ def train(
         try:
             with _Bar(run) as report:
                 outcome = train_run(run, report)
-        except TrainingFailedError as error:
+        except (TrainingFailedError, WorkerDied) as error:
             err.print(f"stopped: {error}", style="bold red", markup=False)
             sys.exit(1)
         if rank() == 0:
@@ -86,7 +90,7 @@ def show(run: Any, outcome: Any, json_file: str | None) -> None:
     shown = [
         (key.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
         for key, value in result.items()
-        if value is not None and key not in ("evaluations", "profile")
+        if value is not None and key not in ("evaluations", "head_estimate", "profile")
     ]
     shown += [(f"{record['protocol']}: accuracy", f"{record['accuracy']:.4f}") for record in result["evaluations"]]
     print_table("Training", ("", ""), shown, json_target=json_file)
@@ -112,6 +116,7 @@ def show_profile(rows: list[Any], json_file: str | None) -> None:
 def describe(run: Any) -> str:
     """Two lines before the first step: what is trained on what, with which derived numbers."""
     from faceprint.distributed import world_size
+    from faceprint.training.sources import skipped
 
     config, plan = run.config, run.trainer.plan
     parameters = sum(weight.numel() for weight in run.trainer.network.parameters())
@@ -119,19 +124,27 @@ def describe(run: Any) -> str:
     if run.step:
         where += f", resumed at step {run.step}"
     where += "".join(f"\npassed over: {mistake}" for mistake in run.passed_over)
-    head = f"; class centres take {run.trainer.head_bytes / 2**20:,.0f} MiB" if run.trainer.head_bytes else ""
     passes = (
         f" ({config.batch_size} x {world_size()} processes x {plan.accumulate})"
         if plan.global_batch != config.batch_size
         else ""
     )
+    passed_over = "".join(f"\npassed over: {count:,} {what}" for what, count in skipped(run.trainer.source).items())
     origin = f"\nstarts from: {run.trainer.origin}" if run.trainer.origin else ""
     return (
         f"{config.network.name} ({parameters / 1e6:.2f} M parameters), {config.margin.name},"
         f" {plan.num_images:,} images of {plan.num_classes:,} identities, {run.trainer.device}\n"
         f"{plan.total_steps:,} steps of {plan.global_batch} images{passes} ({plan.epoch(plan.total_steps):.1f} epochs),"
-        f" learning rate {plan.base_lr:g}{head}; {where}{origin}"
+        f" learning rate {plan.base_lr:g}{describe_head(run.trainer.head)}; {where}{origin}{passed_over}"
     )
+
+
+def describe_head(head: HeadEstimate | None) -> str:
+    """What the class centres will take, and advice where there is any."""
+    if head is None:
+        return ""
+    advice = f" ({head.advice})" if head.advice else ""
+    return f"; class centres take {head.bytes / 2**20:,.0f} MiB and about {1e3 * head.seconds:,.1f} ms a step{advice}"
 
 
 def summary(run: Any, outcome: Any) -> dict[str, Any]:
@@ -145,6 +158,7 @@ def summary(run: Any, outcome: Any) -> dict[str, Any]:
         "samples_per_second": outcome.train_record.get("samples_per_second"),
         "data_wait_fraction": outcome.train_record.get("data_wait_fraction"),
         "unreadable_images": len(outcome.unreadable),
+        "head_estimate": None if run.trainer.head is None else asdict(run.trainer.head),
         "best_accuracy": run.best,
         "evaluations": outcome.evaluation_records,
         **({"profile": [asdict(row) for row in outcome.profile]} if outcome.profile else {}),

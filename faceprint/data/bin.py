@@ -18,6 +18,9 @@ from faceprint.data.safe_pickle import PlainArray, read_plain
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 
+MAX_BYTES = 1 << 32
+"""Larger files are refused: a set of 6,000 pairs has some 100 MB, and all of it lies in memory."""
+
 
 def read_bin(path: str | os.PathLike[str]) -> tuple[list[bytes], NDArray[np.bool_]]:
     """Read a verification set: 2 P encoded images, for `decode_image`, and `same` (P,), true for one person.
@@ -29,6 +32,8 @@ def read_bin(path: str | os.PathLike[str]) -> tuple[list[bytes], NDArray[np.bool
     try:
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file; give a .bin verification set")
+        if (size := Path(path).stat().st_size) > MAX_BYTES:
+            raise UserError(f"{path}: {size} bytes; a verification set is read whole, up to {MAX_BYTES} bytes")
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

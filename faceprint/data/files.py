@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from faceprint.data.images import Image, read_encoded, read_image
 from faceprint.errors import UserError
+
+_MAX_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,21 @@ class FileSource:
     def encoded(self, index: int) -> bytes:
         return read_encoded(self.root / self.paths[index])
 
+    def stored_path(self, index: int) -> str:
+        return self.paths[index].replace(os.sep, "/")
+
     def name(self, index: int) -> str:
         return str(self.root / self.paths[index])
 
 
 def make_file_source(root: Path, paths: Sequence[str], identities: Sequence[str]) -> FileSource:
-    """A source from parallel lists of paths (relative to `root`) and identity names; labels follow the sorted names."""
+    """A source from parallel lists of paths (relative to `root`) and identity names; labels follow the sorted
+    names, or their order as numbers where all are."""
     if not paths:
         raise UserError(f"{root}: no images found")
-    class_names = sorted(set(identities))
+    names = set(identities)
+    numbers = all(name.isdecimal() and len(name) <= _MAX_DIGITS for name in names)
+    class_names = sorted(names, key=lambda name: (int(name) if numbers else 0, name))
     label_of = {name: label for label, name in enumerate(class_names)}
     labels = np.fromiter((label_of[name] for name in identities), np.int64, len(identities))
     return FileSource(root, paths, labels, class_names)

@@ -7,13 +7,15 @@ import os
 from pathlib import Path
 
 from faceprint.data.files import FileSource, make_file_source
+from faceprint.data.record_files import read_lst
 from faceprint.errors import UserError
 
 MISSING_SHOWN = 20
 
 
 def image_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> FileSource:
-    """The images of a list file: `path label`, `path<TAB>label`, or CSV with a header that has `path` and `label`.
+    """The images of a list file: `path label`, `path<TAB>label`, CSV with a header that has `path` and `label`, or
+    MXNet's `.lst`, `number<TAB>label[<TAB>label…]<TAB>path`, of which the first label counts.
 
     Labels are identity names or numbers, taken as text; paths are relative to `root` (the list's folder where None),
     and may hold spaces where tabs or CSV are used. Raises `UserError` for a malformed line (with its number) and for
@@ -21,10 +23,12 @@ def image_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None
     """
     file = Path(path)
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines: it also ends lines at characters that names of files may hold.
+        lines = [line.removesuffix("\r") for line in file.read_text(encoding="utf-8-sig").split("\n")]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot be read as an image list ({error})") from error
-    rows = _csv_rows(file, lines) if _is_csv(lines) else _plain_rows(file, lines)
+    read = _csv_rows if _is_csv(lines) else _lst_rows if _is_lst(lines) else _plain_rows
+    rows = read(file, lines)
     if not rows:
         raise UserError(f"{file}: the list is empty")
     folder = file.parent if root is None else Path(root)
@@ -38,6 +42,16 @@ def image_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None
 def _is_csv(lines: list[str]) -> bool:
     header = [cell.strip().lower() for cell in lines[0].split(",")] if lines else []
     return "path" in header and "label" in header
+
+
+def _is_lst(lines: list[str]) -> bool:
+    number, *rest = lines[0].split("\t")
+    return number.isdecimal() and len(rest) >= 2
+
+
+def _lst_rows(file: Path, lines: list[str]) -> list[tuple[str, str]]:
+    """Labels are written as 7.000000; the identity is 7."""
+    return [(entry.path, f"{entry.labels[0]:.17g}") for entry in read_lst(file)]
 
 
 def _csv_rows(file: Path, lines: list[str]) -> list[tuple[str, str]]:

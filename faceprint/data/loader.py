@@ -1,21 +1,22 @@
-"""Batches for training: decoded in worker processes to uint8, in the order that a sampler gives."""
+"""Batches for training: uint8, in the order a sampler gives, decoded in worker processes or on the device."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from numpy.typing import NDArray
+from torch import Tensor
 
-from faceprint.data.images import ImageError
+from faceprint.cores import num_cores
+from faceprint.data.gpu_decoder import Decoder
+from faceprint.data.images import Image, ImageError, check_encoded
 from faceprint.data.pixels import InputSpec
-from faceprint.data.sampler import BatchOrder, IdentityOrder, Share
+from faceprint.data.sampler import Order
 from faceprint.data.source import Source
+from faceprint.data.workers import Filled, Reply, fill_here, fill_in_workers
 from faceprint.errors import UserError
 
 NAMES_SHOWN = 10
@@ -23,109 +24,134 @@ NAMES_SHOWN = 10
 
 @dataclass(frozen=True)
 class Batch:
-    """Images uint8 (B, H, W, 3) RGB and labels int64 (B,). `unreadable` maps names of images that could not be read
-    to the reason; each was replaced by the next readable one. `mistake` is an error that ends the training."""
+    """Images uint8 (B, H, W, 3) RGB and labels int64 (B,). On the CPU they hold until the next batch is asked for."""
 
-    images: torch.Tensor
-    labels: torch.Tensor
-    unreadable: dict[str, str] = field(default_factory=dict[str, str])
-    mistake: str | None = None
-
-    def pin_memory(self) -> Batch:
-        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.unreadable, self.mistake)
+    images: Tensor
+    labels: Tensor
 
 
-class _Batches(Dataset[Batch]):
-    """Reads whole batches, so that a worker returns one array and its errors as data, not as tracebacks."""
+@dataclass(frozen=True)
+class _Pixels:
+    """Decodes into the batch. Errors are data, not tracebacks."""
 
-    def __init__(self, source: Source, spec: InputSpec) -> None:
-        self.source = source
-        self.spec = spec
+    source: Source
+    spec: InputSpec
 
-    def __getitems__(self, indices: list[int]) -> Batch:
-        height, width = self.spec.size
-        images = np.zeros((len(indices), height, width, 3), np.uint8)
-        labels = np.zeros(len(indices), np.int64)
+    def __call__(self, indices: NDArray[np.int64], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Reply:
         unreadable: dict[str, str] = {}
         try:
-            for row, index in enumerate(indices):
-                images[row], labels[row] = self._read(index, unreadable)
-            mistake = None
+            for row, index in enumerate(indices.tolist()):
+                images[row], labels[row] = self.read(index, unreadable)
         except UserError as error:
-            mistake = str(error)
-        return Batch(torch.from_numpy(images), torch.from_numpy(labels), unreadable, mistake)
+            return Reply(unreadable, str(error))
+        return Reply(unreadable)
 
-    def _read(
-        self, index: int, unreadable: dict[str, str]
-    ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], int]:
-        for attempt in range(len(self.source)):
-            candidate = (index + attempt) % len(self.source)
+    def read(self, index: int, unreadable: dict[str, str]) -> tuple[Image, int]:
+        """Image `index`, or the first readable one after it; those before it go into `unreadable`."""
+        for candidate in _from(index, len(self.source)):
             try:
                 image, label = self.source[candidate]
             except ImageError as error:
                 unreadable[self.source.name(candidate)] = str(error)
                 continue
             self.spec.check(image, self.source.name(candidate))
+            if not 0 <= label < len(self.source.class_names):
+                raise UserError(
+                    f"{self.source.name(candidate)}: its label is {label}, and labels lie in 0 .."
+                    f" {len(self.source.class_names) - 1}, one for each identity of the data; mend the list or record"
+                )
             return image, label
         raise UserError("none of the images can be read: " + "; ".join(list(unreadable.values())[:3]))
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """Reads the batch as it is stored, for a decoder on the device; what cannot be read is left empty."""
+
+    source: Source
+
+    def __call__(self, indices: NDArray[np.int64], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Reply:
+        labels[:] = self.source.labels[indices]
+        return Reply(encoded=[self.read(index) for index in indices.tolist()])
+
+    def read(self, index: int) -> bytes:
+        try:
+            data = self.source.encoded(index)
+            check_encoded(data, name="")
+        except ImageError:
+            return b""
+        return data
+
+
+def _from(index: int, count: int) -> Iterator[int]:
+    return ((index + step) % count for step in range(count))
+
+
 def default_workers() -> int:
     """Half of the cores, at least one, at most eight: the network needs the rest."""
-    return max(1, min(8, (os.cpu_count() or 2) // 2))
+    return max(1, min(8, num_cores() // 2))
 
 
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(0)  # one worker, one core: the parallelism is in the number of workers
-
-
-def _unwrap(batch: Any) -> Batch:
-    """A whole batch comes from `__getitems__`: there is nothing left to collate."""
-    return batch
-
-
+@dataclass
 class Loader:
     """Iterates over the batches of `order`. Counts the images that cannot be read and stops past a limit.
 
-    `max_unreadable` is a share of the source's images. Iterating raises `UserError` when more of them cannot be read,
-    or when an image has another size than `spec` says. `unreadable` maps their names to the reasons so far.
+    `workers` processes read ahead by `prefetch` batches each; 0: this process reads. `max_unreadable` is a share of the
+    source's images. With a `decoder` the workers read only, and it makes the pixels, on its device; what it cannot
+    decode the CPU does. The batches do not depend on `workers`, `prefetch` and `pin_memory`.
+
+    Iterating raises `UserError` when more images cannot be read, or when one has another size than `spec` says, and
+    `WorkerDied` when a process ends. `unreadable` maps the names of those that cannot be read to the reasons, so far.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        order: BatchOrder | IdentityOrder | Share,
-        spec: InputSpec,
-        *,
-        workers: int,
-        max_unreadable: float,
-        pin_memory: bool = False,
-    ) -> None:
-        self.source = source
-        self.order = order
-        self.max_unreadable = max_unreadable
-        self.unreadable: dict[str, str] = {}
-        self._loader: DataLoader[Batch] = DataLoader(
-            _Batches(source, spec),
-            batch_sampler=order,
-            num_workers=workers,
-            collate_fn=_unwrap,
-            worker_init_fn=_start_worker,
-            pin_memory=pin_memory,
-            # One of its own: drawing the workers' seed from the global generator would shift dropout after a resume.
-            generator=torch.Generator(),
-        )
+    source: Source
+    order: Order
+    spec: InputSpec
+    workers: int
+    max_unreadable: float
+    prefetch: int = 2
+    pin_memory: bool = False
+    decoder: Decoder | None = None
+    start_method: str | None = None
+    unreadable: dict[str, str] = field(default_factory=dict[str, str])
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
-            self.unreadable.update(batch.unreadable)
-            if batch.mistake:
-                raise UserError(batch.mistake)
+        for filled in self._filled():
+            batch = self._on_the_device(self.decoder, filled) if self.decoder else self._from_memory(filled)
+            self.unreadable.update(filled.reply.unreadable)
+            if filled.reply.mistake:
+                raise UserError(filled.reply.mistake)
             self._check_limit()
             yield batch
+
+    def _filled(self) -> Iterator[Filled]:
+        image = (0,) if self.decoder else (*self.spec.size, 3)
+        fill = _Encoded(self.source) if self.decoder else _Pixels(self.source, self.spec)
+        if self.workers == 0:
+            return fill_here(fill, self.order, image)
+        return fill_in_workers(
+            fill,
+            self.order,
+            image,
+            workers=self.workers,
+            prefetch=self.prefetch,
+            start_method=self.start_method,
+        )
+
+    def _from_memory(self, filled: Filled) -> Batch:
+        images = torch.from_numpy(filled.images)
+        return Batch(images.pin_memory() if self.pin_memory else images, torch.from_numpy(filled.labels.copy()))
+
+    def _on_the_device(self, decode: Decoder, filled: Filled) -> Batch:
+        images, labels = decode(filled.reply.encoded, self.spec.size), filled.labels.copy()
+        by_cpu = _Pixels(self.source, self.spec)
+        for row in images.failed:
+            pixels, labels[row] = by_cpu.read(int(filled.indices[row]), filled.reply.unreadable)
+            images.pixels[row] = torch.from_numpy(pixels)
+        return Batch(images.pixels, torch.from_numpy(labels))
 
     def _check_limit(self) -> None:
         count = len(self.unreadable)

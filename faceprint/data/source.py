@@ -34,8 +34,14 @@ class Source(Protocol):
     def encoded(self, index: int) -> bytes:
         """Image `index` as it is stored, JPEG, PNG or whatever it came in: what conversions copy without decoding.
 
-        A source that stores nothing encodes as PNG. Raises `ImageError` where it cannot be read.
+        A source that stores nothing encodes as PNG. Several threads may call it at once. Raises `ImageError` where it
+        cannot be read.
         """
+        ...
+
+    def stored_path(self, index: int) -> str:
+        """The path of image `index` within the set, with forward slashes, which conversions keep; "" where the set
+        keeps none. As it was found: it may be absolute, or lead anywhere."""
         ...
 
     def name(self, index: int) -> str:
@@ -61,6 +67,9 @@ class Subset:
     def encoded(self, index: int) -> bytes:
         return self.source.encoded(int(self.indices[index]))
 
+    def stored_path(self, index: int) -> str:
+        return self.source.stored_path(int(self.indices[index]))
+
     def name(self, index: int) -> str:
         return self.source.name(int(self.indices[index]))
 
@@ -74,8 +83,13 @@ def keep_images(source: Source, indices: NDArray[np.int64]) -> Subset:
     return Subset(source, indices, (np.cumsum(present) - 1)[labels], names)
 
 
-def keep_identities(source: Source, keep: Callable[[str, int], bool]) -> Subset:
-    """The identities of `source` for which `keep(name, number of images)` holds, relabelled without gaps."""
+def keep_identities(source: Source, keep: Callable[[str, int], bool]) -> Source:
+    """The identities of `source` for which `keep(name, number of images)` holds, relabelled without gaps.
+
+    `source` itself where that is all of them: lists of millions of images are not copied for nothing.
+    """
     counts = np.bincount(source.labels, minlength=len(source.class_names))
     kept = [keep(name, int(count)) for name, count in zip(source.class_names, counts, strict=True)]
+    if all(kept):
+        return source
     return keep_images(source, np.flatnonzero(np.array(kept, bool)[source.labels]))

@@ -99,6 +99,10 @@ class SyntheticFaces:
         """Image `index` as a PNG file."""
         return cv2.imencode(".png", self[index][0][..., ::-1])[1].tobytes()
 
+    def stored_path(self, index: int) -> str:
+        """Images are drawn, so they have none."""
+        return ""
+
     def name(self, index: int) -> str:
         """Such as "synthetic-000123/4": the identity's name and the number of its image, from 0."""
         label, image = self._place(index)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
 from faceprint.data.bin import read_bin
+from faceprint.data.draw_pairs import draw_pairs
 from faceprint.data.images import IMAGE_SUFFIXES, Image, decode_image, read_image
 from faceprint.data.pair_lists import NUM_FOLDS, read_pair_list
 from faceprint.data.pixels import parse_size
@@ -73,8 +74,9 @@ def file_pairs(
     images: str | os.PathLike[str],
     pairs: str | os.PathLike[str],
     folds: Folds | None = None,
+    layout: str | None = None,
 ) -> PairSet:
-    """The pairs that the file `pairs` lists (LFW layout or CSV: `read_pair_list`) of images below the folder `images`.
+    """The pairs that `pairs` lists, in a `layout` of `LAYOUTS` (None: recognised), of images below the folder `images`.
 
     An image is found under its listed name, or under that name with another extension of `IMAGE_SUFFIXES`.
     `folds` keeps only the folds of these numbers, and only their images need be there. Raises `UserError` that
@@ -83,7 +85,7 @@ def file_pairs(
     folder = Path(images)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder of aligned images")
-    listed = read_pair_list(pairs)
+    listed = read_pair_list(pairs, layout)
     keep = _kept(np.array([pair.fold for pair in listed], np.int64), folds, pairs)
     listed = [pair for pair, kept in zip(listed, keep.tolist(), strict=True) if kept]
     names, numbers = _number(name for pair in listed for name in (pair.first, pair.second))
@@ -156,8 +158,8 @@ def synthetic_pairs(
         seed=seed,
         first_identity=first_identity,
     )
-    drawn, same, fold = _draw_folds(np.random.default_rng(seed), num_identities, images_per_identity, num_pairs)
-    images, numbers = np.unique(drawn, return_inverse=True)
+    drawn = draw_pairs(np.random.default_rng(seed), np.full(num_identities, images_per_identity), num_pairs)
+    images, numbers = np.unique(drawn.images, return_inverse=True)
     numbers = numbers.reshape(-1, 2)
     return PairSet(
         protocol="synthetic",
@@ -165,8 +167,8 @@ def synthetic_pairs(
         read=lambda i: faces[int(images[i])][0],
         first=numbers[:, 0],
         second=numbers[:, 1],
-        same=same,
-        fold=fold,
+        same=drawn.same,
+        fold=drawn.fold,
     )
 
 
@@ -200,54 +202,3 @@ def _find(folder: Path, name: str) -> str | None:
         if os.path.isfile(folder / candidate):
             return str(folder / candidate)
     return None
-
-
-def _draw_folds(
-    random: np.random.Generator, num_people: int, per_person: int, num_pairs: int
-) -> tuple[Ints, NDArray[np.bool_], Ints]:
-    """Image numbers (P, 2), same (P,) and fold (P,): in each fold the same pairs, then the different ones."""
-    num_folds = min(NUM_FOLDS, num_people // 2, num_pairs // 2)
-    people = np.array_split(np.arange(num_people, dtype=np.int64), num_folds)
-    counts = [_block_sizes(number, num_folds) for number in (num_pairs - num_pairs // 2, num_pairs // 2)]
-    blocks: list[Ints] = []
-    for group, num_same, num_different in zip(people, *counts, strict=True):
-        blocks.append(_draw_same(random, group, per_person, num_same))
-        blocks.append(_draw_different(random, group, per_person, num_different))
-    sizes = [len(block) for block in blocks]
-    same = np.repeat(np.tile([True, False], num_folds), sizes)
-    fold = np.repeat(np.repeat(np.arange(1, num_folds + 1), 2), sizes)
-    return np.concatenate(blocks), same, fold
-
-
-def _block_sizes(count: int, num_blocks: int) -> list[int]:
-    return np.bincount(contiguous_folds(count, num_blocks), minlength=num_blocks + 1)[1:].tolist()
-
-
-def _draw_same(random: np.random.Generator, people: Ints, per_person: int, count: int) -> Ints:
-    """`count` distinct pairs (count, 2) of image numbers, both of one of `people`."""
-    each = per_person * (per_person - 1) // 2
-    person, pair = np.divmod(_choose(random, len(people) * each, count, "one person"), each)
-    return people[person, None] * per_person + _unordered(pair)
-
-
-def _draw_different(random: np.random.Generator, people: Ints, per_person: int, count: int) -> Ints:
-    """`count` distinct pairs (count, 2) of image numbers of two of `people`."""
-    couples = len(people) * (len(people) - 1) // 2
-    couple, images = np.divmod(_choose(random, couples * per_person**2, count, "two people"), per_person**2)
-    return people[_unordered(couple)] * per_person + np.stack(np.divmod(images, per_person), axis=1)
-
-
-def _choose(random: np.random.Generator, available: int, count: int, kind: str) -> Ints:
-    if count > available:
-        raise UserError(
-            f"a fold has only {available} pairs of {kind}, {count} are wanted; lower num_pairs, or raise"
-            " num_identities or images_per_identity"
-        )
-    return random.choice(available, count, replace=False)
-
-
-def _unordered(index: Ints) -> Ints:
-    """Pair number k = q (q - 1) / 2 + p -> (p, q), (K, 2), p < q: (0, 1), (0, 2), (1, 2), (0, 3) ..."""
-    q = ((1 + np.sqrt(1 + 8 * index.astype(np.float64))) / 2).astype(np.int64)
-    q -= q * (q - 1) // 2 > index  # where the root was rounded up
-    return np.stack([index - q * (q - 1) // 2, q], axis=1)

@@ -128,7 +128,7 @@ def _embed(
     def embed(number: int, processes: int) -> NDArray[np.float32]:
         share = range(total * number // processes, total * (number + 1) // processes)
         return embedder.embed(
-            _images(pairs, embedder.input, share),
+            prepared_images(pairs, embedder.input, share),
             flip=flip,
             batch_size=batch_size,
             progress=progress and (lambda done, _total: progress(done * processes, total)),
@@ -209,11 +209,15 @@ def _accuracy(scores: Floats, pairs: PairSet) -> dict[str, Any]:
 
 def check_size(pairs: PairSet, spec: InputSpec) -> None:
     """Raise `UserError` where the first image of `pairs` is none that a network with input `spec` takes."""
-    next(_images(pairs, spec, range(1)))
+    next(prepared_images(pairs, spec, range(1)))
 
 
-def _images(pairs: PairSet, spec: InputSpec, numbers: range) -> Iterator[Image]:
-    for number in numbers:
+def prepared_images(pairs: PairSet, spec: InputSpec, numbers: range | None = None) -> Iterator[Image]:
+    """The distinct images of `pairs`, or those of these `numbers`, as a network with input `spec` takes them.
+
+    Raises as `evaluate_pairs`.
+    """
+    for number in range(len(pairs.names)) if numbers is None else numbers:
         image, name = pairs.read(number), pairs.names[number]
         if pairs.resize_short:
             image = _resize_short(image, spec.size)

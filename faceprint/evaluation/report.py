@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from faceprint.errors import UserError
 from faceprint.evaluation import metrics
 from faceprint.evaluation.protocols import Evaluation
-from faceprint.files import write_whole
+from faceprint.plot_extra import check_plotting, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +45,6 @@ def plot_evaluation(evaluation: Evaluation, path: str | os.PathLike[str]) -> Non
     Raises `UserError` where matplotlib is not installed or `path` cannot be written; the file appears whole or not.
     """
     check_plotting()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.6), layout="constrained", dpi=150)
@@ -58,17 +55,7 @@ def plot_evaluation(evaluation: Evaluation, path: str | os.PathLike[str]) -> Non
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK)
     figure.suptitle(_title(evaluation.result), x=0.01, ha="left", fontsize=12, color=INK)
-    png = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(png)
-    write_whole(Path(path), png.getvalue())
-
-
-def check_plotting() -> None:
-    """Raise `UserError`, saying how to install it, where matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401 # pyright: ignore[reportUnusedImport]
-    except ImportError as error:
-        raise UserError("a plot needs matplotlib: pip install 'faceprint[plot]'") from error
+    write_figure(figure, Path(path), dpi=150)
 
 
 def _percent(fraction: float) -> str:

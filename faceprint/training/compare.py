@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from faceprint.assignments import flatten, parse_yaml
 from faceprint.errors import UserError
-from faceprint.evaluation.report import check_plotting
+from faceprint.plot_extra import check_plotting, write_figure
 from faceprint.files import write_whole
 from faceprint.training.logging.jsonl import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Record = Mapping[str, Any]
 COLOURS = (
@@ -55,7 +56,7 @@ def plot_runs(run_folders: Sequence[Path], path: Path, *, every_figure: bool = F
     if path.suffix.lower() == ".html":
         write_whole(path, page(runs).encode())
     elif path.suffix.lower() == ".png":
-        write_whole(path, picture(runs, list(PANELS) if every_figure else ["loss", "accuracy"]))
+        write_figure(picture(runs, list(PANELS) if every_figure else ["loss", "accuracy"]), path)
     else:
         raise UserError(f"{path}: a comparison is written as .png or .html")
 
@@ -143,8 +144,8 @@ def _line(axes: Axes, records: Sequence[Record], key: str, label: str, colour: s
         axes.plot(*zip(*points, strict=True), label=label, color=colour, **style)
 
 
-def picture(runs: list[Logged], panels: list[str]) -> bytes:
-    """A PNG of some `PANELS`, up to four in a row."""
+def picture(runs: list[Logged], panels: list[str]) -> Figure:
+    """Some `PANELS`, up to four in a row."""
     from matplotlib.figure import Figure
 
     columns = min(4, len(panels))
@@ -152,9 +153,7 @@ def picture(runs: list[Logged], panels: list[str]) -> bytes:
     figure = Figure(figsize=(5.0 * columns, 3.8 * rows), layout="constrained")
     for name, axes in zip(panels, figure.subplots(rows, columns, squeeze=False).flat, strict=True):
         _panel(axes, name, runs)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=120)
-    return png.getvalue()
+    return figure
 
 
 def _panel(axes: Axes, name: str, runs: list[Logged]) -> None:

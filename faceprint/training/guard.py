@@ -30,7 +30,7 @@ class Guard:
         self._trainer = trainer
         self._buffers = [
             buffer
-            for module in (trainer.network, trainer.margin)
+            for module in (trainer.network, *trainer.margins())
             for buffer in module.buffers()
             if buffer.is_floating_point()
         ]
@@ -91,20 +91,18 @@ def loss_scale(scaler: torch.amp.GradScaler) -> dict[str, float]:
 @torch.no_grad()
 def largest_logit(trainer: Trainer, images: Tensor) -> float | None:
     """The largest magnitude of a score of these images against this process's classes; None without classes."""
-    classifier = trainer.classifier
-    if not isinstance(classifier, PartialFC):
-        return None
     trainer.network.eval()
     with trainer.autocast():
-        embeddings = trainer.network(images)
+        embeddings = trainer.network(images).float()
     trainer.network.train()
-    x, largest = embeddings.float(), torch.zeros((), device=images.device)
-    normalized = classifier.margin.normalized
-    x = nn.functional.normalize(x) if normalized else x
-    for block in classifier.centres.detach().split(BLOCK):
-        centres = nn.functional.normalize(block.float()) if normalized else block.float()
-        largest = torch.maximum(largest, (x @ centres.T).abs().amax())
-    return float(largest) * float(getattr(classifier.margin, "scale", 1.0))
+    return max((_largest(head, embeddings) for head, _ in trainer.heads()), default=None)
+
+
+def _largest(head: PartialFC, embeddings: Tensor) -> float:
+    unit = nn.functional.normalize if head.margin.normalized else lambda rows: rows
+    x = unit(embeddings)
+    blocks = (unit(block.float()) for block in head.centres.detach().split(BLOCK))
+    return max(float((x @ block.T).abs().amax()) for block in blocks) * float(getattr(head.margin, "scale", 1.0))
 
 
 def is_stuck(first: dict[str, Any], now: dict[str, Any], num_classes: int) -> bool:

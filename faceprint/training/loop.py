@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from faceprint.classifier import BatchStatistics
 from faceprint.config import Config
 from faceprint.data.loader import Batch
-from faceprint.distributed import world_size
+from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.models.switch_norm import sharpen
 from faceprint.training.guard import Guard, floor_scale, gradient_norm, largest_logit, loss_scale
@@ -50,7 +50,8 @@ def train(run: Run, report: Report) -> Outcome:
     """Train from `run.step` to the plan's last step. `report` gets every record as it is logged.
 
     Raises `TrainingFailedError` when loss or gradients stay non-finite; checkpoints written before that stay. Raises
-    `UserError` for images that cannot be used, and leaves no run folder where there is no checkpoint yet.
+    `UserError` for images that cannot be used, and leaves no run folder where there is no checkpoint yet; and
+    `WorkerDied` where a process that reads them ends.
     """
     try:
         with StopRequest() as stop:
@@ -80,16 +81,18 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
         lr = trainer.plan.base_lr * trainer.schedule(run.step)
         for optimizer in trainer.optimizers():
             set_learning_rate(optimizer, lr, thawed=is_thawed(config, trainer.plan.epoch(run.step)))
-        set_options(trainer.margin, trainer.margin_schedule(run.step))
+        for margin in trainer.margins():
+            set_options(margin, trainer.margin_schedule(run.step))
         sharpen(trainer.sparsest, run.step / max(1, total - 1))
         for number in range(accumulate):
             batch = _next(batches, watch)
-            images = prepare(batch, trainer, _generator(config.seed, run.step * accumulate + number))
+            block = (run.step * accumulate + number) * world_size() + rank()
+            images = prepare(batch, trainer, _generator(config.seed, block))
             with nullcontext() if number == accumulate - 1 else trainer.replicas.keeping_gradients():
                 loss, statistics = add_gradients(trainer, images, batch.labels.to(trainer.device), accumulate)
             run.means.add(loss, statistics)
             watch.images += len(images) * world_size()
-        norm, last_loss = gradient_norm(trainer), float(loss.detach())
+        norm, last_loss = gradient_norm(trainer), float(loss)
         if guard.admits(last_loss, float(norm)):
             update_weights(trainer, norm, config.optimizer.clip_norm)
         else:
@@ -98,12 +101,15 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
             if guard.exhausted:
                 raise _failure(run, lr, last_loss, float(norm), batch, images)
         run.step += 1
+        watch.steps += 1
 
         stopped = run.agreed_to_stop()
         last = run.step == total
         log, save = (last or is_due(run.step, every) for every in (config.log.every, config.checkpoint.every))
         if log:
-            figures = {"learning_rate": lr, "gradient_norm": float(norm), **run.means.take(), **watch.take()}
+            timed = watch.take(trainer.head_timer.take())
+            figures = {"learning_rate": lr, "gradient_norm": float(norm), **run.means.take(), **timed}
+            figures["unreadable_images"] = len(loader.unreadable)
             figures.update(loss_scale(trainer.scaler))
             train_record = run.log({"kind": "train", **run.position, **figures})
             report(train_record)
@@ -143,9 +149,9 @@ def prepare(batch: Batch, trainer: Trainer, generator: Generator) -> Tensor:
     return trainer.spec.normalize(images).contiguous(memory_format=trainer.memory_format)
 
 
-def _generator(seed: int, batch: int) -> Generator:
-    """Random numbers of one batch: a function of seed and position, so that a resumed run draws the same."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + batch) % 2**63)
+def _generator(seed: int, block: int) -> Generator:
+    """Random numbers of one block of the sampler: the same after a resume, and for any number of processes."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + block) % 2**63)
 
 
 @part("data")
@@ -161,17 +167,19 @@ def add_gradients(
 ) -> tuple[Tensor, BatchStatistics]:
     """One forward and backward pass; its gradients are divided by `accumulate` and added to those there are.
 
-    The loss scale of fp16 is put on at the embeddings: the classifier is float32 and needs none.
+    The backward pass stops at the embeddings, so that the classifier's time can be told from the network's. The loss
+    scale of fp16 is put on there: the classifier is float32 and needs none.
     """
     with part("forward"), trainer.autocast():
         embeddings = trainer.replicas.forward(images)
-    if trainer.scaler.is_enabled():
-        embeddings = scale_gradient(embeddings, trainer.scaler)
-    with part("head"):
-        loss, statistics = trainer.classifier.measure(embeddings, labels)
-    with part("backward"):
+    with part("head"), trainer.head_timer.running():
+        given = embeddings.detach().requires_grad_()
+        scaled = scale_gradient(given, trainer.scaler) if trainer.scaler.is_enabled() else given
+        loss, statistics = trainer.classifier.measure(scaled, labels)
         (loss / accumulate).backward()
-    return loss, statistics
+    with part("backward"):
+        embeddings.backward(given.grad)
+    return loss.detach(), statistics
 
 
 @part("optimizer")
@@ -184,7 +192,8 @@ def update_weights(trainer: Trainer, norm: Tensor, clip_norm: float | None = Non
     trainer.scaler.update()
     floor_scale(trainer.scaler)
     if trainer.head_optimizer is not None:
-        trainer.head_optimizer.step()
+        with trainer.head_timer.running():
+            trainer.head_optimizer.step()
     if trainer.average is not None:
         trainer.average.update_parameters(trainer.network)
     drop_gradients(trainer)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from faceprint.classifier import HeadOptimizers
 from faceprint.errors import UserError
 
 
@@ -51,7 +52,7 @@ def make_optimizer(
     return torch.optim.AdamW(described, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, foreach=True)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float, *, thawed: bool = False) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer | HeadOptimizers, lr: float, *, thawed: bool = False) -> None:
     """Give every group of `optimizer` this learning rate, times its own `lr_factor`; 0 counts as 1 when `thawed`."""
     for group in optimizer.param_groups:
         factor = group.get("lr_factor", 1.0)

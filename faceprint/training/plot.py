@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-from faceprint.evaluation.report import check_plotting
-from faceprint.files import write_whole
 from faceprint.models.switch_norm import STATISTICS
+from faceprint.plot_extra import check_plotting, write_figure
 from faceprint.training.harden import LayerShares
 
 COLOURS = ("#009e73", "#e69f00", "#0072b2")
@@ -36,6 +34,4 @@ def plot_shares(layers: list[LayerShares], path: Path) -> None:
         axes.set_xlim(0.5, len(layers) + 0.5)
     figure.axes[0].legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.axes[1].set_xlabel("layer, from the image on")
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=120)
-    write_whole(path, png.getvalue())
+    write_figure(figure, path)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from faceprint.training.checkpoint import (
     newest,
 )
 from faceprint.training.guard import is_stuck
+from faceprint.training.initial import write_names
 from faceprint.training.logging import Logger, RunInfo, open_loggers
 from faceprint.training.logging.jsonl import forget_after
 from faceprint.training.manifest import add_to_manifest
@@ -69,8 +70,8 @@ FREE_ON_RESUME = frozenset(
 class Run:
     """Step, running means and best accuracy of a training, and its folder (None for a dry run, which writes nothing).
 
-    Made by `open_run`. The folder has `config.yaml`, `manifest.json`, `metrics.jsonl`, `training.log`, `checkpoints/`
-    and `model/`.
+    Made by `open_run`. The folder has `config.yaml`, `classes.json` (the names of the labels), `manifest.json`,
+    `metrics.jsonl`, `training.log`, `checkpoints/` and `model/`.
     """
 
     def __init__(self, config: Config, folder: Path | None, trainer: Trainer, pair_sets: list[PairSet]) -> None:
@@ -377,7 +378,8 @@ def load_pairs(options: Mapping[str, Any], image_size: tuple[int, int]) -> PairS
 def start_folder(run: Run, folder: Path) -> None:
     """Make the folder of a new run, or take up the last checkpoint of a resumed one."""
     if not run.config.resume:
-        by_first_rank(lambda: make_folder(run.config, folder))
+        names = run.trainer.source.class_names
+        by_first_rank(lambda: make_folder(run.config, folder, names))
         return
     path, damaged = newest(folder / "checkpoints", last_good=run.config.resume == "last_good")
     together(lambda: run.load_checkpoint(path))
@@ -385,10 +387,12 @@ def start_folder(run: Run, folder: Path) -> None:
     by_first_rank(lambda: tidy(folder, run.step))
 
 
-def make_folder(config: Config, folder: Path) -> None:
+def make_folder(config: Config, folder: Path, names: Sequence[str]) -> None:
+    """The folder of a new run, with its configuration and the names of its classes."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+        write_names(folder, names)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another with out=DIR") from error
 

@@ -10,17 +10,25 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from faceprint.classifier import CentreOptimizer, PartialFC, TripletLoss, estimate
-from faceprint.config import Config, MarginConfig
+from faceprint.classifier import CentreOptimizer, HeadOptimizers, Heads, PartialFC, TripletLoss
+from faceprint.classifier.estimate import HeadEstimate, HeadPlan
+from faceprint.classifier.weighting import effective_number, inverse_frequency
+from faceprint.config import Augment, Config, MarginConfig, MixedData
+from faceprint.config import Classifier as ClassifierConfig
 from faceprint.data.augment import Augmentation
+from faceprint.data.cache import cached
+from faceprint.data.gpu_decoder import nvimagecodec
 from faceprint.data.images import ImageError
 from faceprint.data.loader import Loader, default_workers
+from faceprint.data.local_order import LocalDraw, storage_of
+from faceprint.data.mixed import MixedSource
 from faceprint.data.pixels import InputSpec
-from faceprint.data.sampler import BatchOrder, IdentityOrder, Share
+from faceprint.data.sampler import BalancedOrder, BatchOrder, Draw, IdentityOrder, Order
 from faceprint.data.source import Source
 from faceprint.device import resolve_device
 from faceprint.distributed import rank, world_size
@@ -31,12 +39,13 @@ from faceprint.memory import keep_freed_memory
 from faceprint.models import FaceNetwork, create_model
 from faceprint.models.norms import SwitchNorm2d, mixing_logits, sparsest_layers
 from faceprint.registry import Table, unknown
-from faceprint.training.initial import start_from
+from faceprint.training.initial import Start, start_from
+from faceprint.training.measure import HeadTimer
 from faceprint.training.optim import make_optimizer
 from faceprint.training.randomness import seed_process
 from faceprint.training.replicas import Replicas
 from faceprint.training.schedule import make_schedule, piecewise_linear
-from faceprint.training.sources import build_source, fingerprint
+from faceprint.training.sources import build_source, epoch_images
 
 LOSSES: Table[type[Plain] | type[TripletLoss]] = Table("margin", [*MARGINS.items(), ("triplet", TripletLoss)])
 """What `margin.name` takes: the margins of a classifier, and the loss that needs none."""
@@ -49,6 +58,7 @@ class Plan:
     """Numbers derived from configuration and data."""
 
     num_images: int
+    """Of one epoch."""
     num_classes: int
     global_batch: int
     accumulate: int
@@ -74,21 +84,24 @@ class Trainer:
     replicas: Replicas
     average: AveragedModel | None
     """The moving average of the network's weights and buffers, where one is kept."""
-    classifier: PartialFC | TripletLoss
+    classifier: PartialFC | Heads | TripletLoss
     margin: Plain | TripletLoss
-    """The classifier's margin, or the triplet loss itself; `margin_schedule` gives its options before each step."""
+    """The margin of the (first) head, or the triplet loss itself; `margin_schedule` gives the options of all `margins`
+    before each step."""
     margin_schedule: Callable[[int], dict[str, float]]
     optimizer: torch.optim.Optimizer
     """The network's."""
-    head_optimizer: CentreOptimizer | None
+    head_optimizer: CentreOptimizer | HeadOptimizers | None
     """The classifier's; None for a loss without class centres."""
     scaler: torch.amp.GradScaler
     schedule: Callable[[int], float]
     augmentation: Augmentation
     autocast: Callable[[], AbstractContextManager[Any]]
     memory_format: torch.memory_format
-    head_bytes: int
-    """Memory of class centres, their momentum and their gradients in one process, as estimated before it was taken."""
+    head: HeadEstimate | None
+    """What the classifier takes, as estimated before it was made; None for a loss without class centres."""
+    head_timer: HeadTimer
+    """Counts the time in classifier and its optimiser."""
     sparsest: list[SwitchNorm2d]
     """SN layers whose mixture becomes a choice as training goes on."""
     origin: str | None
@@ -99,7 +112,19 @@ class Trainer:
         """The network that is evaluated and kept: the moving average where there is one."""
         return self.network if self.average is None else self.average.module
 
-    def optimizers(self) -> list[torch.optim.Optimizer]:
+    def heads(self) -> list[tuple[PartialFC, CentreOptimizer]]:
+        """Every classifier with class centres, with its optimiser; several where sets have heads of their own."""
+        if isinstance(self.classifier, TripletLoss) or self.head_optimizer is None:
+            return []
+        optimizer = self.head_optimizer
+        optimizers = optimizer.optimizers if isinstance(optimizer, HeadOptimizers) else [optimizer]
+        heads = self.classifier if isinstance(self.classifier, Heads) else [self.classifier]
+        return list(zip(heads, optimizers, strict=True))
+
+    def margins(self) -> list[nn.Module]:
+        return [head.margin for head in self.classifier] if isinstance(self.classifier, Heads) else [self.margin]
+
+    def optimizers(self) -> list[torch.optim.Optimizer | HeadOptimizers]:
         return [self.optimizer] if self.head_optimizer is None else [self.optimizer, self.head_optimizer]
 
     def gradients(self) -> list[Tensor]:
@@ -111,7 +136,7 @@ class Trainer:
 
     def head_gradients(self) -> list[Tensor]:
         whole = [parameter.grad for parameter in self.classifier.parameters() if parameter.grad is not None]
-        sampled = [grad for _, grad in self.classifier.gradients] if isinstance(self.classifier, PartialFC) else []
+        sampled = [] if isinstance(self.classifier, TripletLoss) else [grad for _, grad in self.classifier.gradients]
         return [*whole, *sampled]
 
 
@@ -138,18 +163,17 @@ def build_trainer(config: Config) -> Trainer:
         **config.network.options,
     )
     margin = build_margin(config.margin.name, config.margin.options, plan.num_classes)
-    head_bytes = 0
+    head = None
     if not isinstance(margin, TripletLoss):
-        head_plan = plan_head(config, plan.num_classes, network.embedding_dim)
-        head_plan.check(estimate.free_bytes(device))
-        head_bytes = head_plan.total_bytes
-    classifier = build_classifier(config, margin, network.embedding_dim, plan.num_classes)
-    origin = None
-    if config.init_from is not None and not config.resume:
-        origin = start_from(config.init_from, network, classifier, fingerprint(source))
+        head = plan_head(config, plan.num_classes, network.embedding_dim).estimate(margin, device)
+    classifier = build_classifier(config, margin, network.embedding_dim, source)
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
     classifier.to(device)
+    origin = None
+    if config.init_from is not None and not config.resume:
+        start = Start(config.init_from, config.init_match, config.init_images)
+        origin = start_from(start, network, classifier, source, spec, device)
     sparsest = sparsest_layers(network)
     optimizer = make_optimizer(
         config.optimizer.name,
@@ -177,10 +201,11 @@ def build_trainer(config: Config) -> Trainer:
         head_optimizer=build_head_optimizer(config, classifier, plan.base_lr),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         schedule=build_schedule(config, plan),
-        augmentation=Augmentation(**config.augment.model_dump()),
+        augmentation=build_augmentation(config.augment),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
-        head_bytes=head_bytes,
+        head=head,
+        head_timer=HeadTimer(device),
         sparsest=sparsest,
         origin=origin,
     )
@@ -194,14 +219,31 @@ def make_average(network: FaceNetwork, share: float) -> AveragedModel | None:
 
 
 def build_classifier(
-    config: Config, margin: Plain | TripletLoss, embedding_dim: int, num_classes: int
-) -> PartialFC | TripletLoss:
-    """The class centres under `margin`; a triplet loss has none and stands for itself."""
+    config: Config, margin: Plain | TripletLoss, embedding_dim: int, source: Source
+) -> PartialFC | Heads | TripletLoss:
+    """The class centres under `margin`, or for each of several sets its own; a triplet loss has none and stands for
+    itself."""
     if isinstance(margin, TripletLoss):
+        if config.classifier != type(config.classifier)():
+            raise UserError(
+                "the keys of classifier are for class centres, and margin.name=triplet has none; leave them out"
+            )
         return margin
+    if not (isinstance(source, MixedSource) and isinstance(config.data, MixedData) and config.data.classes == "heads"):
+        return build_head(config, margin, embedding_dim, source)
+    return Heads([_head_of_part(config, embedding_dim, part) for part in source.parts])
+
+
+def _head_of_part(config: Config, embedding_dim: int, source: Source) -> PartialFC:
+    margin = build_margin(config.margin.name, config.margin.options, len(source.class_names))
+    assert not isinstance(margin, TripletLoss)
+    return build_head(config, margin, embedding_dim, source)
+
+
+def build_head(config: Config, margin: Plain, embedding_dim: int, source: Source) -> PartialFC:
     return PartialFC(
         embedding_dim,
-        num_classes,
+        len(source.class_names),
         margin,
         config.classifier.sample_rate,
         sub_centers=config.classifier.sub_centers,
@@ -209,11 +251,22 @@ def build_classifier(
         centres=config.classifier.centres,
         product=config.classifier.product,
         same_for_any_world=config.classifier.same_for_any_world,
+        class_weights=build_class_weights(config.classifier, source),
     )
 
 
-def plan_head(config: Config, num_classes: int, embedding_dim: int) -> estimate.HeadPlan:
-    return estimate.HeadPlan(
+def build_class_weights(config: ClassifierConfig, source: Source) -> Tensor | None:
+    """The weight of each class, (C,), by its images in `source`; None where all are alike."""
+    counts = np.bincount(source.labels, minlength=len(source.class_names))
+    if config.class_weights == "inverse":
+        return inverse_frequency(counts, config.class_weight_power)
+    if config.class_weights == "effective":
+        return effective_number(counts, config.class_weight_beta)
+    return None
+
+
+def plan_head(config: Config, num_classes: int, embedding_dim: int) -> HeadPlan:
+    return HeadPlan(
         num_classes=num_classes,
         embedding_dim=embedding_dim,
         sample_rate=config.classifier.sample_rate,
@@ -222,10 +275,16 @@ def plan_head(config: Config, num_classes: int, embedding_dim: int) -> estimate.
         centres=config.classifier.centres,
         state=config.classifier.state,
         optimizer=config.optimizer.name,
+        product=config.classifier.product,
+        update=config.classifier.update,
+        batch_size=config.batch_size,
+        passes=choose_accumulate(config),
     )
 
 
-def build_head_optimizer(config: Config, classifier: PartialFC | TripletLoss, lr: float) -> CentreOptimizer | None:
+def build_head_optimizer(
+    config: Config, classifier: PartialFC | Heads | TripletLoss, lr: float
+) -> CentreOptimizer | HeadOptimizers | None:
     if isinstance(classifier, TripletLoss):
         return None
     return classifier.make_optimizer(
@@ -240,6 +299,8 @@ def build_head_optimizer(config: Config, classifier: PartialFC | TripletLoss, lr
 
 def check_size(source: Source, spec: InputSpec) -> None:
     """Raise `UserError` where the first image that can be read has another size: better now than in the first step."""
+    for part in source.parts if isinstance(source, MixedSource) else ():
+        check_size(part, spec)
     for index in range(min(len(source), 16)):
         with suppress(ImageError):
             spec.check(source[index][0], source.name(index))
@@ -260,9 +321,10 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 def make_plan(config: Config, source: Source) -> Plan:
     accumulate = choose_accumulate(config)
     global_batch = config.batch_size * world_size() * accumulate
-    steps = config.steps or math.ceil((config.epochs or 0) * len(source) / global_batch)
+    num_images = epoch_images(source)
+    steps = config.steps or math.ceil((config.epochs or 0) * num_images / global_batch)
     return Plan(
-        num_images=len(source),
+        num_images=num_images,
         num_classes=len(source.class_names),
         global_batch=global_batch,
         accumulate=accumulate,
@@ -347,28 +409,39 @@ def build_margin_schedule(config: MarginConfig, plan: Plan) -> Callable[[int], d
     return at
 
 
+def build_augmentation(augment: Augment) -> Augmentation:
+    return Augmentation(**augment.model_dump(exclude={"preset"}))
+
+
 def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:
-    """Batches from `first_step` to the end; `accumulate` of them make one step."""
+    """This process's batches from `first_step` to the end; `accumulate` of them make one step."""
     accumulate = trainer.plan.accumulate
     order = build_order(config, trainer, first_step * accumulate, trainer.plan.total_steps * accumulate)
     return Loader(
-        trainer.source,
-        Share(order, rank(), world_size()),
+        cached(trainer.source, config.loader.cache, trainer.spec),
+        order,
         trainer.spec,
         workers=default_workers() if config.loader.workers is None else config.loader.workers,
+        prefetch=config.loader.prefetch,
         max_unreadable=config.loader.max_unreadable,
         pin_memory=trainer.device.type == "cuda",
+        decoder=nvimagecodec(trainer.device) if config.loader.decoder == "nvimagecodec" else None,
     )
 
 
-def build_order(config: Config, trainer: Trainer, first: int, last: int) -> BatchOrder | IdentityOrder:
-    """The images of batches `first` .. `last` - 1 of all processes together, as `config.sampler` has them."""
-    batch_size = config.batch_size * world_size()
-    if config.sampler.name == "shuffle":
-        return BatchOrder(
-            num_images=trainer.plan.num_images, batch_size=batch_size, seed=config.seed, first=first, last=last
+def build_order(config: Config, trainer: Trainer, first: int, last: int) -> Order:
+    """The images of this process's batches `first` .. `last` - 1, as `config.sampler` has them."""
+    position = {"seed": config.seed, "first": first, "last": last, "rank": rank(), "world": world_size()}
+    if config.sampler.name == "balanced":
+        return BalancedOrder(
+            labels=trainer.source.labels, power=config.sampler.power, batch_size=config.batch_size, **position
         )
-    identities, rest = divmod(batch_size, config.sampler.images_per_identity)
+    if config.sampler.name == "shuffle":
+        draw = build_draw(config, trainer.source)
+        return BatchOrder(num_images=trainer.plan.num_images, batch_size=config.batch_size, **position, draw=draw)
+    if config.sampler.window is not None or trainer.plan.num_images != len(trainer.source):
+        raise UserError(f"sampler.name={config.sampler.name} takes neither sampler.window nor weights of data.parts")
+    identities, rest = divmod(config.batch_size, config.sampler.images_per_identity)
     if rest or not identities:
         raise UserError(
             f"sampler.name=pk needs a batch (of all processes) that is a multiple of sampler.images_per_identity, got"
@@ -378,7 +451,12 @@ def build_order(config: Config, trainer: Trainer, first: int, last: int) -> Batc
         labels=trainer.source.labels,
         identities=identities,
         images_per_identity=config.sampler.images_per_identity,
-        seed=config.seed,
-        first=first,
-        last=last,
+        **position,
     )
+
+
+def build_draw(config: Config, source: Source) -> Draw | None:
+    """What stands where in an epoch; None for any image anywhere."""
+    if config.sampler.window is not None:
+        return LocalDraw(storage_of(source), config.sampler.window)
+    return source.draw if isinstance(source, MixedSource) else None

@@ -3,41 +3,98 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import PurePath
+from collections import Counter
 
-from faceprint.config import Data, Exclude, FolderData, ListData, SyntheticData
-from faceprint.data.files import FileSource
+from faceprint.config import (
+    Data,
+    Exclude,
+    FolderData,
+    ListData,
+    MixedData,
+    ParquetData,
+    PartData,
+    RecordData,
+    ShardsData,
+    SyntheticData,
+)
 from faceprint.data.folder import image_folder
 from faceprint.data.lists import image_list
-from faceprint.data.pair_lists import read_pair_list
-from faceprint.data.source import Source, keep_identities
+from faceprint.data.mixed import MixedSource, mix
+from faceprint.data.pair_lists import person_of, read_pair_list
+from faceprint.data.parquet import ParquetSource, parquet_source
+from faceprint.data.record_source import RecordSource
+from faceprint.data.shards import ShardSource, shard_source
+from faceprint.data.source import Source, Subset, keep_identities
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
 
 
 def build_source(data: Data, image_size: tuple[int, int]) -> Source:
     """The source that `data` describes. Raises `UserError` for one with fewer than two identities."""
-    if isinstance(data, SyntheticData):
-        source: Source = SyntheticFaces(
-            data.identities,
-            data.images_per_identity,
-            size=image_size,
-            difficulty=data.difficulty,
-            seed=data.seed,
-            first_identity=data.first_identity,
-        )
-    else:
-        source = _choose(_files(data), data)
+    source = _mixed(data, image_size) if isinstance(data, MixedData) else _one(data, image_size)
     if len(source.class_names) < 2:
         raise UserError(f"training needs at least 2 identities, the data has {len(source.class_names)}")
     return source
 
 
-def _files(data: FolderData | ListData) -> FileSource:
-    return image_folder(data.path) if isinstance(data, FolderData) else image_list(data.path, data.root)
+def _mixed(data: MixedData, image_size: tuple[int, int]) -> MixedSource:
+    names = [part.name for part in data.parts]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"data.parts: {', '.join(twice)}: two parts have this name; each needs its own")
+    parts = [_one(part.data, image_size) for part in data.parts]
+    return mix(parts, names, [part.weight for part in data.parts], by_name=data.classes == "by_name")
 
 
-def _choose(source: Source, data: FolderData | ListData) -> Source:
+def _one(data: PartData, image_size: tuple[int, int]) -> Source:
+    if not isinstance(data, SyntheticData):
+        return _choose(_stored(data), data)
+    return SyntheticFaces(
+        data.identities,
+        data.images_per_identity,
+        size=image_size,
+        difficulty=data.difficulty,
+        seed=data.seed,
+        first_identity=data.first_identity,
+    )
+
+
+def epoch_images(source: Source) -> int:
+    """Images in one pass over `source`: all, or as many as the weights of several sets make."""
+    return sum(source.images_per_epoch) if isinstance(source, MixedSource) else len(source)
+
+
+def skipped(source: Source) -> Counter[str]:
+    """What was passed over where the data was read in, such as images without a label, and how much of it."""
+    match source:
+        case MixedSource():
+            return sum(map(skipped, source.parts), Counter[str]())
+        case Subset():
+            return skipped(source.source)
+        case ShardSource() | ParquetSource():
+            return Counter(source.skipped)
+        case _:
+            return Counter()
+
+
+StoredData = FolderData | ListData | RecordData | ShardsData | ParquetData
+
+
+def _stored(data: StoredData) -> Source:
+    match data:
+        case FolderData():
+            return image_folder(data.path)
+        case ListData():
+            return image_list(data.path, data.root)
+        case RecordData():
+            return RecordSource(data.path)
+        case ShardsData():
+            return shard_source(data.path)
+        case ParquetData():
+            return parquet_source(data.path, image_column=data.image_column, label_column=data.label_column)
+
+
+def _choose(source: Source, data: StoredData) -> Source:
     excluded = excluded_identities(data.exclude) if data.exclude else set[str]()
     chosen = keep_identities(source, lambda name, count: count >= data.min_images and name not in excluded)
     if len(chosen) == 0:
@@ -53,7 +110,7 @@ def excluded_identities(exclude: Exclude) -> set[str]:
     pairs = [pair for pair in read_pair_list(exclude.pairs) if exclude.folds is None or pair.fold in exclude.folds]
     if not pairs:
         raise UserError(f"{exclude.pairs}: has no pairs in folds {exclude.folds}")
-    return {PurePath(image).parts[0] for pair in pairs for image in (pair.first, pair.second)}
+    return {person_of(image) for pair in pairs for image in (pair.first, pair.second)}
 
 
 def fingerprint(source: Source) -> str:

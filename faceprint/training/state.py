@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from faceprint.classifier import PartialFC
-from faceprint.classifier.state import (
-    class_tensors,
-    description,
-    file_name,
-    load_classes,
-    load_shared_state,
-    shared_state,
-)
+from faceprint.classifier.state import class_file, load_classes, load_shared_state, shared_state
 from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.training.checkpoint import SHARED, Pieces, load_part, read_manifest
@@ -31,10 +24,9 @@ def state_pieces(trainer: Trainer, counters: dict[str, Any], *, copied: bool) ->
     """What this process writes of a checkpoint: `counters` and all that `trainer` holds, or copies of it."""
     hold: Callable[[Any], Any] = copy_of if copied else _itself
     pieces: dict[str, Callable[[Path], object]] = {}
-    if isinstance(trainer.classifier, PartialFC):
-        classes = hold(class_tensors(trainer.classifier, trainer.head_optimizer))
-        metadata = description(trainer.classifier)
-        pieces[file_name(trainer.classifier)] = lambda path: save_file(classes, path, metadata)
+    for number, (head, optimizer) in enumerate(trainer.heads()):
+        file = class_file(head, optimizer)
+        pieces[_prefix(trainer, number) + file.name] = partial(_save, hold(file.tensors), file.metadata)
     random = hold({"cpu": torch.get_rng_state(), "cuda": cuda_random()})
     pieces[_random_file()] = lambda path: torch.save(random, path)
     if rank() == 0:
@@ -43,19 +35,25 @@ def state_pieces(trainer: Trainer, counters: dict[str, Any], *, copied: bool) ->
     return pieces
 
 
+def _prefix(trainer: Trainer, number: int) -> str:
+    """What the names of files of class centres begin with, where there are several sets of them."""
+    return f"head{number:03d}-" if len(trainer.heads()) > 1 else ""
+
+
+def _save(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
+    save_file(tensors, path, metadata)
+
+
 def _random_file() -> str:
     return f"rank-{rank():05d}.pt"
 
 
 def _shared(trainer: Trainer) -> dict[str, Any]:
-    head = None
-    if isinstance(trainer.classifier, PartialFC) and trainer.head_optimizer is not None:
-        head = shared_state(trainer.classifier, trainer.head_optimizer)
     return {
         "network": trainer.network.state_dict(),
         "average": None if trainer.average is None else trainer.average.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
-        "classifier": head,
+        "heads": [shared_state(head, optimizer) for head, optimizer in trainer.heads()],
         "scaler": trainer.scaler.state_dict(),
         "data": fingerprint(trainer.source),
         "classes": trainer.plan.num_classes,
@@ -80,9 +78,9 @@ def restore(trainer: Trainer, path: Path, seed: int) -> dict[str, Any]:
     if trainer.average is not None and state["average"] is not None:
         trainer.average.load_state_dict(state["average"])
     trainer.optimizer.load_state_dict(state["optimizer"])
-    if isinstance(trainer.classifier, PartialFC) and trainer.head_optimizer is not None:
-        load_classes(path, trainer.classifier, trainer.head_optimizer)
-        load_shared_state(state["classifier"], trainer.classifier, trainer.head_optimizer)
+    for number, (head, optimizer) in enumerate(trainer.heads()):
+        load_classes(path, head, optimizer, prefix=_prefix(trainer, number))
+        load_shared_state(state["heads"][number], head, optimizer)
     trainer.scaler.load_state_dict(state["scaler"])
     _restore_random(trainer.device, path, seed, state["step"])
     return state

@@ -253,6 +253,13 @@ def test_damage_is_an_error_or_plain_data(noise: bytes, at: int, protocol: int) 
             read_plain(damaged, "noise")
 
 
+def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "a.bin").open("wb") as file:
+        file.truncate((1 << 32) + 1)  # takes no room on the disk
+    with pytest.raises(UserError, match="4294967297 bytes; a verification set is read whole"):
+        read_bin(tmp_path / "a.bin")
+
+
 def test_missing_and_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.bin", tmp_path):
         with pytest.raises(UserError, match="no such file"):

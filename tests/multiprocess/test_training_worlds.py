@@ -17,7 +17,7 @@ from faceprint.assignments import override
 from faceprint.config import validate
 from faceprint.distributed import world
 from faceprint.training.checkpoint import list_checkpoints
-from faceprint.training.initial import read_checkpoint_centres
+from faceprint.training.initial import read_checkpoint_classes
 from faceprint.training.loop import train
 from faceprint.training.run import open_run
 
@@ -127,6 +127,6 @@ def test_other_numbers_of_processes_continue_a_run(tmp_path: Path) -> None:
 
 
 def centres(folder: Path) -> torch.Tensor:
-    found = read_checkpoint_centres(list_checkpoints(folder / "checkpoints")[-1])
+    found = read_checkpoint_classes(list_checkpoints(folder / "checkpoints")[-1])
     assert found is not None
-    return found[0]["centres"]
+    return found.state["centres"]

@@ -1,0 +1,36 @@
+"""`faceprint data list`: the image list of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from faceprint.cli.output import JsonOption, print_table, write_json
+
+
+def list_images(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A folder of identities, or another list.")],
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help=".txt (path and number), .lst (key, number, path) or .csv (with names)."),
+    ],
+    absolute: Annotated[bool, typer.Option("--absolute", help="Write absolute paths.")] = False,
+    root: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+        typer.Option(metavar="DIR", help="Write paths relative to DIR. Default: to the folder of FILE."),
+    ] = None,
+    json_target: JsonOption = None,
+) -> None:
+    """List the images of a folder with their labels, sorted, one line each.
+
+    Example: faceprint data list crops --output crops.txt
+    """
+    from faceprint.data.list_set import list_set
+
+    files = list_set(source, output, absolute=absolute, root=root)
+    rows = [("images", f"{len(files):,}"), ("identities", f"{len(files.class_names):,}")]
+    print_table(f"Listed in {output}", ["", "count"], rows, json_target=json_target)
+    result = {"list": str(output), "images": len(files), "identities": len(files.class_names)}
+    write_json(result, json_target)

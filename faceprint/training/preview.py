@@ -1,0 +1,28 @@
+"""What a recipe's augmentation makes of its faces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from faceprint.assignments import override
+from faceprint.config import Config, load_config, validate
+from faceprint.data.augment_sheet import augmentation_sheet
+from faceprint.data.formats import open_source
+from faceprint.data.images import Image
+from faceprint.training.setup import build_augmentation
+from faceprint.training.sources import build_source
+
+
+def preview(what: str, assignments: Sequence[str]) -> tuple[Image, Config]:
+    """A sheet of the augmented faces of `what`, a recipe or a labelled set on disk, and the configuration it shows.
+
+    `assignments` are `key=value`, such as `augment.preset=robust`. Raises `UserError`.
+    """
+    if Path(what).exists() and Path(what).suffix not in (".yaml", ".yml"):
+        config = validate(override({"data": {"source": "synthetic"}, "steps": 1}, assignments))
+        source = open_source(what)
+    else:
+        config = load_config(what, assignments)
+        source = build_source(config.data, config.network.image_size)
+    return augmentation_sheet(source, build_augmentation(config.augment), config.seed), config

@@ -1,0 +1,76 @@
+"""Image lists, compared with what a plain walk over the folder finds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from faceprint.data.formats import open_source
+from faceprint.data.list_set import list_set
+from faceprint.data.lists import image_list
+from faceprint.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("Bob/2.jpg", "Ann/b.png", "Ann/a.jpg", "Cid/deep/1.jpg"):
+        (tmp_path / "crops" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "crops" / name).write_bytes(name.encode())
+    (tmp_path / "crops" / "Empty").mkdir()
+    return tmp_path
+
+
+def test_the_text_layout_of_2020(folder: Path) -> None:
+    list_set(folder / "crops", folder / "crops.txt", absolute=True)
+    names = ["Ann/a.jpg", "Ann/b.png", "Bob/2.jpg", "Cid/deep/1.jpg"]
+    expected = [f"{folder}/crops/{name}  {label}" for name, label in zip(names, [0, 0, 1, 2], strict=True)]
+    assert (folder / "crops.txt").read_text().splitlines() == expected
+
+
+@pytest.mark.parametrize("name", ["crops.txt", "crops.lst", "lists/crops.csv", "crops/crops.csv"])
+def test_lists_are_read_back_where_they_lie(folder: Path, name: str) -> None:
+    list_set(folder / "crops", folder / name)
+    read, direct = image_list(folder / name), open_source(folder / "crops")
+    assert [read.encoded(i) for i in range(4)] == [direct.encoded(i) for i in range(4)]
+    assert read.labels.tolist() == direct.labels.tolist()
+    if name.endswith("csv"):
+        assert list(read.class_names) == ["Ann", "Bob", "Cid"]
+
+
+def test_the_layout_of_im2rec(folder: Path) -> None:
+    list_set(folder / "crops", folder / "crops.lst", root=folder / "crops")
+    lines = [line.split("\t") for line in (folder / "crops.lst").read_text().splitlines()]
+    assert lines == [
+        ["0", "0", "Ann/a.jpg"],
+        ["1", "0", "Ann/b.png"],
+        ["2", "1", "Bob/2.jpg"],
+        ["3", "2", "Cid/deep/1.jpg"],
+    ]
+
+
+def test_numbers_are_labels_in_their_order(tmp_path: Path) -> None:
+    for number in (10, 9, 2):
+        (tmp_path / f"{number}.jpg").write_bytes(b"x")
+    (tmp_path / "a.txt").write_text("10.jpg 10\n9.jpg 9\n2.jpg 2\n")
+    source = image_list(tmp_path / "a.txt")
+    assert (list(source.class_names), source.labels.tolist()) == (["2", "9", "10"], [2, 1, 0])
+    (tmp_path / "a.lst").write_text("7\t10.000000\t0.5\t10.jpg\n8\t9.000000\t0.5\t9.jpg\n")
+    assert list(image_list(tmp_path / "a.lst").class_names) == ["9", "10"]
+
+
+def test_a_list_of_a_list(folder: Path) -> None:
+    list_set(folder / "crops", folder / "a.csv")
+    list_set(folder / "a.csv", folder / "b.csv")
+    assert (folder / "a.csv").read_text() == (folder / "b.csv").read_text()
+
+
+def test_what_a_list_cannot_hold(folder: Path) -> None:
+    os.rename(folder / "crops" / "Bob" / "2.jpg", folder / "crops" / "Bob" / "2 2.jpg")
+    with pytest.raises(UserError, match=r"'crops/Bob/2 2.jpg': a path that this list cannot hold; take .csv"):
+        list_set(folder / "crops", folder / "crops.txt")
+    list_set(folder / "crops", folder / "crops.csv")
+    assert image_list(folder / "crops.csv").encoded(2) == b"Bob/2.jpg"
+    with pytest.raises(UserError, match=r"unknown list layout '.json'"):
+        list_set(folder / "crops", folder / "crops.json")
