@@ -44,8 +44,9 @@ def train(
 
     Has a change made it slower? --save before.json first, --baseline before.json --tolerance 0.1 afterwards.
     """
-    from faceprint.training.benchmark import benchmark_training, compare
+    from faceprint.training.benchmark import benchmark_training, compare, read_baseline
 
+    stored = read_baseline(baseline) if baseline is not None else None  # a mistake is said before minutes of work
     fast = {"precision": precision, "compile": compile_network, "channels_last": True}
     with progress_bar("steps", "steps") as progress:
         result = benchmark_training(
@@ -53,7 +54,7 @@ def train(
         )
     if save is not None:
         write_whole(save, (json.dumps(result, indent=1) + "\n").encode())
-    compared = compare(result, baseline, tolerance) if baseline is not None else None
+    compared = compare(result, stored, tolerance) if stored is not None else None
     _report(result, "samples_per_second", json_file, compared and asdict(compared))
     if compared is not None and compared.slower:
         err.print(f"slower: {compared.ratio:.2f}x of {baseline}, less than {1 - tolerance:.2f}x", style="bold red")

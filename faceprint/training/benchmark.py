@@ -86,24 +86,23 @@ class Comparison:
     """Whether the ratio is below 1 - tolerance."""
 
 
-def compare(result: dict[str, Any], baseline: Path, tolerance: float) -> Comparison:
-    """`result` of `benchmark_training` beside the one stored in the file `baseline`.
+def compare(result: dict[str, Any], stored: dict[str, Any], tolerance: float) -> Comparison:
+    """`result` of `benchmark_training` beside the one that `read_baseline` gave.
 
-    Raises `UserError` for a file that is no such result, and for one of another network, batch, device, number of
-    threads or precision.
+    Raises `UserError` for one of another network, batch, device, number of threads or precision.
     """
-    stored = _read(baseline)
     keys = {key: (stored.get(key), result[key]) for key in SAME}
     keys.update({key: (stored["fast"].get(key), result["fast"][key]) for key in PLAIN})
     different = [f"{key} {was!r} there, {now!r} here" for key, (was, now) in keys.items() if was != now]
     if different:
-        raise UserError(f"{baseline}: another benchmark ({'; '.join(different)}); compare like with like")
+        raise UserError(f"the baseline is another benchmark ({'; '.join(different)}); compare like with like")
     before, now = stored["fast"]["samples_per_second"], result["fast"]["samples_per_second"]
     ratio = round(now / before, 4)
     return Comparison(before, now, ratio, tolerance, slower=ratio < 1 - tolerance)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_baseline(path: Path) -> dict[str, Any]:
+    """The result of `benchmark_training` that `path` holds. Raises `UserError` for a file without one."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if float(stored["fast"]["samples_per_second"]) > 0:

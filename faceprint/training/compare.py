@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from faceprint.assignments import flatten, parse_yaml
 from faceprint.errors import UserError
-from faceprint.plot_extra import check_plotting, write_figure
 from faceprint.files import write_whole
+from faceprint.plot_extra import check_plotting, write_figure
 from faceprint.training.logging.jsonl import read_metrics
 
 if TYPE_CHECKING:

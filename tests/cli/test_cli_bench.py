@@ -11,7 +11,7 @@ import pytest
 
 from faceprint.cli import main
 from faceprint.errors import UserError
-from faceprint.training.benchmark import compare
+from faceprint.training.benchmark import compare, read_baseline
 
 FAST: dict[str, Any] = {"precision": "bf16", "compile": True, "channels_last": True, "samples_per_second": 100.0}
 RESULT: dict[str, Any] = {
@@ -35,21 +35,21 @@ def stored(folder: Path, speed: float, **changes: Any) -> Path:
     [(80.0, 0.1, 1.25, False), (110.0, 0.1, 0.9091, False), (112.0, 0.1, 0.8929, True), (112.0, 0.2, 0.8929, False)],
 )
 def test_ratio_and_verdict(tmp_path: Path, before: float, tolerance: float, ratio: float, slower: bool) -> None:
-    compared = compare(RESULT, stored(tmp_path, before), tolerance)
+    compared = compare(RESULT, read_baseline(stored(tmp_path, before)), tolerance)
     assert (compared.ratio, compared.slower) == (ratio, slower)
 
 
 def test_only_like_is_compared_with_like(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="network 'r50' there, 'mbf' here; threads 4 there, 2 here"):
-        compare(RESULT, stored(tmp_path, 100, network="r50", threads=4), 0.1)
+        compare(RESULT, read_baseline(stored(tmp_path, 100, network="r50", threads=4)), 0.1)
     with pytest.raises(UserError, match="precision 'fp32' there, 'bf16' here"):
-        compare(RESULT, stored(tmp_path, 100, fast={**FAST, "precision": "fp32"}), 0.1)
+        compare(RESULT, read_baseline(stored(tmp_path, 100, fast={**FAST, "precision": "fp32"})), 0.1)
     for text in ("", "[]", "{}", '{"fast": {"samples_per_second": "x"}}', '{"fast": {"samples_per_second": 0}}'):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(UserError, match=r"bad\.json"):
-            compare(RESULT, tmp_path / "bad.json", 0.1)
+            read_baseline(tmp_path / "bad.json")
     with pytest.raises(UserError, match="No such file"):
-        compare(RESULT, tmp_path / "none.json", 0.1)
+        read_baseline(tmp_path / "none.json")
 
 
 def test_a_slower_program_exits_with_status_1(
