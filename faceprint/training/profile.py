@@ -13,6 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from faceprint.distributed import rank
+from faceprint.errors import UserError
 from faceprint.files import write_whole
 
 LOG = logging.getLogger("faceprint")
@@ -76,9 +77,13 @@ class Profile:
 
     def _take(self, profiler: Any) -> None:
         self.rows = add_up(profiler.events(), self._device.type)
-        if self._folder is None:
-            return
-        folder = self._folder / "profile"
+        try:
+            if self._folder is not None:
+                self._write(profiler, self._folder / "profile")
+        except (OSError, RuntimeError, UserError) as error:  # a full disk does not end the training
+            LOG.warning("the profile was not written: %s", error)
+
+    def _write(self, profiler: Any, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         partial = folder / f".rank-{rank():05d}.partial.json.gz"
         profiler.export_chrome_trace(str(partial))

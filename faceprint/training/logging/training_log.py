@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from faceprint.training.logging.appended import AppendedFile
 from faceprint.training.logging.run_info import RunInfo
 
 STEP = re.compile(r"Global Step: (\d+)|\]\[(\d+)\]|-step (\d+):")
@@ -30,7 +31,7 @@ class TrainingLog:
         self._run = run
         self._since = time.monotonic()
         self._highest: dict[str, float] = {}
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._file = AppendedFile(path)
 
     def recall(self, record: Mapping[str, Any]) -> None:
         """It is in the file; the highest accuracies are those of all parts."""
@@ -39,7 +40,7 @@ class TrainingLog:
     def write(self, record: Mapping[str, Any]) -> None:
         lines = self._lines(record)
         stamp = datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
-        self._file.writelines(f"Training: {stamp}-{line}\n" for line in lines)
+        self._file.add("".join(f"Training: {stamp}-{line}\n" for line in lines))
 
     def _lines(self, record: Mapping[str, Any]) -> list[str]:
         kinds = {"train": self._train, "evaluation": self._evaluation, "warning": self._warning}
