@@ -132,7 +132,8 @@ def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = Non
     kept = classifier.centres.detach().view(-1, subs, dim)[keep].float()
     added = torch.empty(0, subs, dim)
     if new is not None:
-        added = new_centres(new, kept if len(kept) else torch.ones(1, 1)).expand(-1, subs, -1)
+        length = kept.norm(dim=2).mean() if len(kept) else torch.tensor(1.0)
+        added = new_centres(new, length).expand(-1, subs, -1)
     changed = PartialFC(
         dim,
         len(kept) + len(added),
@@ -151,9 +152,9 @@ def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = Non
     return changed
 
 
-def new_centres(embeddings: Tensor, like: Tensor) -> Tensor:
-    """Centres (M, 1, D) in the direction of `embeddings` (M, D), with the mean length of the centres `like` (…, D)."""
-    return (nn.functional.normalize(embeddings.float()) * like.float().norm(dim=-1).mean())[:, None]
+def new_centres(embeddings: Tensor, length: Tensor) -> Tensor:
+    """Centres (M, 1, D) in the direction of `embeddings` (M, D), all of this `length`."""
+    return (nn.functional.normalize(embeddings.float()) * length)[:, None]
 
 
 def _tensors(classifier: PartialFC, optimizer: CentreOptimizer | None) -> Iterator[tuple[str, Tensor]]:

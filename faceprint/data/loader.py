@@ -24,10 +24,14 @@ NAMES_SHOWN = 10
 
 @dataclass(frozen=True)
 class Batch:
-    """Images uint8 (B, H, W, 3) RGB and labels int64 (B,). On the CPU they hold until the next batch is asked for."""
+    """Images uint8 (B, H, W, 3) RGB and labels int64 (B,). On the CPU they hold until the next batch is asked for.
+
+    `indices` int64 (B,) are the places in the source that were asked for; one that could not be read was replaced.
+    """
 
     images: Tensor
     labels: Tensor
+    indices: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,17 @@ class _Pixels:
                 unreadable[self.source.name(candidate)] = str(error)
                 continue
             self.spec.check(image, self.source.name(candidate))
-            if not 0 <= label < len(self.source.class_names):
-                raise UserError(
-                    f"{self.source.name(candidate)}: its label is {label}, and labels lie in 0 .."
-                    f" {len(self.source.class_names) - 1}, one for each identity of the data; mend the list or record"
-                )
+            _check_label(self.source, candidate, label)
             return image, label
         raise UserError("none of the images can be read: " + "; ".join(list(unreadable.values())[:3]))
+
+
+def _check_label(source: Source, index: int, label: int) -> None:
+    if not 0 <= label < len(source.class_names):
+        raise UserError(
+            f"{source.name(index)}: its label is {label}, and labels lie in 0 .. {len(source.class_names) - 1}, one for"
+            " each identity of the data; mend the list or record"
+        )
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,11 @@ class _Encoded:
 
     def __call__(self, indices: NDArray[np.int64], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Reply:
         labels[:] = self.source.labels[indices]
+        try:
+            for index, label in zip(indices.tolist(), labels.tolist(), strict=True):
+                _check_label(self.source, index, label)
+        except UserError as error:
+            return Reply(mistake=str(error))
         return Reply(encoded=[self.read(index) for index in indices.tolist()])
 
     def read(self, index: int) -> bytes:
@@ -143,7 +156,8 @@ class Loader:
 
     def _from_memory(self, filled: Filled) -> Batch:
         images = torch.from_numpy(filled.images)
-        return Batch(images.pin_memory() if self.pin_memory else images, torch.from_numpy(filled.labels.copy()))
+        labels = torch.from_numpy(filled.labels.copy())
+        return Batch(images.pin_memory() if self.pin_memory else images, labels, filled.indices.copy())
 
     def _on_the_device(self, decode: Decoder, filled: Filled) -> Batch:
         images, labels = decode(filled.reply.encoded, self.spec.size), filled.labels.copy()
@@ -151,7 +165,7 @@ class Loader:
         for row in images.failed:
             pixels, labels[row] = by_cpu.read(int(filled.indices[row]), filled.reply.unreadable)
             images.pixels[row] = torch.from_numpy(pixels)
-        return Batch(images.pixels, torch.from_numpy(labels))
+        return Batch(images.pixels, torch.from_numpy(labels), filled.indices.copy())
 
     def _check_limit(self) -> None:
         count = len(self.unreadable)

@@ -28,6 +28,7 @@ MAX_GROUP_BYTES = 1 << 30
 """A row group is read whole: a larger one is refused."""
 FILE_IMAGES = 8 * PART
 """Of a file that is written: a multiple of what is between checkpoints, at which a run can go on."""
+GROUP_IMAGES = 128
 CACHE_BYTES = 1 << 28
 """Of row groups that a process keeps, beside the last one."""
 
@@ -245,24 +246,15 @@ def _stated_names(schema: Any, column: str) -> list[str] | None:
 class ParquetWriter:
     """A `SetWriter` of Parquet files that Hugging Face datasets shows as images.
 
-    They are `train-00000.parquet` … in the folder `path`, of `file_images` each, or the one file `path`, whose name
+    They are `train-00000.parquet` … in the folder `path`, of `FILE_IMAGES` each, or the one file `path`, whose name
     ends in `.parquet`. Columns `image` (struct of bytes and path) and `label` (int64, a ClassLabel with the names).
     Images are stored byte for byte, not compressed again.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        class_names: Sequence[str],
-        labels: NDArray[np.int64],
-        *,
-        group_images: int = 100,
-        file_images: int = FILE_IMAGES,
-    ) -> None:
-        self._group_images = group_images
+    def __init__(self, path: Path, class_names: Sequence[str], labels: NDArray[np.int64]) -> None:
         self._schema = hugging_face_schema(class_names)
         self._path = path
-        self._file_images = sys.maxsize if path.suffix == ".parquet" else file_images
+        self._file_images = sys.maxsize if path.suffix == ".parquet" else FILE_IMAGES
         self._rows: list[tuple[bytes, int, str]] = []
         self._count = len(labels)
         self._writer: Any = None
@@ -272,7 +264,7 @@ class ParquetWriter:
             self._writer = self._new_file()
         self._rows.append((data, label, path))
         self._count += 1
-        if len(self._rows) == self._group_images:
+        if len(self._rows) == GROUP_IMAGES:
             self._flush()
         if self._count % self._file_images == 0:
             self._end_file()
@@ -304,7 +296,7 @@ class ParquetWriter:
         images = [{"bytes": data, "path": path} for data, _, path in self._rows]
         labels = [label for _, label, _ in self._rows]
         table = arrow.Table.from_pydict({"image": images, "label": labels}, schema=self._schema)
-        self._writer.write_table(table, row_group_size=self._group_images)
+        self._writer.write_table(table, row_group_size=GROUP_IMAGES)
         self._rows.clear()
 
     def _end_file(self) -> None:

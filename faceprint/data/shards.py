@@ -27,6 +27,7 @@ from faceprint.errors import UserError
 from faceprint.files import write_whole
 
 INDEX_FOLDER = "shard-index"
+SHARD_IMAGES = 10_000
 MAX_LABEL = 1 << 16
 """Bytes of a label file; a longer one is none."""
 IDENTITY_KEYS = ("identity", "label", "cls")
@@ -75,7 +76,7 @@ class ShardSource:
     def name(self, index: int) -> str:
         """The shard and the name in it."""
         try:
-            name = self._member(index)
+            name = self.stored_path(index)
         except ImageError:
             name = f"byte {self.offsets[index]}"
         return f"{self.reader.paths[self.storage[index]]}/{name}"
@@ -84,9 +85,6 @@ class ShardSource:
         """The name in the shard, its first 100 bytes where it is longer; none for shards behind a URL."""
         if is_url(self.reader.paths[int(self.storage[index])]):
             return ""  # it would take a request for each image
-        return self._member(index)
-
-    def _member(self, index: int) -> str:
         return read_name(self._read(index, int(self.offsets[index]) - BLOCK, BLOCK))
 
     def _read(self, index: int, offset: int, size: int) -> bytes:
@@ -265,18 +263,16 @@ def _identity(member: Member, file: Any, shard: str) -> str | None:
 
 
 class ShardWriter:
-    """A `SetWriter` of shards `00000.tar`, `00001.tar` … of `shard_images` images each, the last one of fewer, in the
+    """A `SetWriter` of shards `00000.tar`, `00001.tar` … of `SHARD_IMAGES` images each, the last one of fewer, in the
     folder `path`; or of the one shard `path`, whose name ends in `.tar`.
 
     An image at `IDENTITY/IMAGE.jpg` becomes the members of that name and `IDENTITY/IMAGE.cls`, its label; one whose
     name has a dot more, more than 100 bytes, or differs from another in its ending alone gets a number for a name.
     """
 
-    def __init__(
-        self, path: Path, class_names: Sequence[str], labels: NDArray[np.int64], *, shard_images: int = 10_000
-    ) -> None:
+    def __init__(self, path: Path, class_names: Sequence[str], labels: NDArray[np.int64]) -> None:
         self._path = path
-        self._shard_images = sys.maxsize if path.suffix == ".tar" else shard_images
+        self._shard_images = sys.maxsize if path.suffix == ".tar" else SHARD_IMAGES
         self._count = len(labels)
         self._keys: set[str] = set()
         self._file: IO[bytes] | None = None

@@ -127,12 +127,13 @@ def _embed(
 
     def embed(number: int, processes: int) -> NDArray[np.float32]:
         share = range(total * number // processes, total * (number + 1) // processes)
-        return embedder.embed(
-            prepared_images(pairs, embedder.input, share),
-            flip=flip,
-            batch_size=batch_size,
-            progress=progress and (lambda done, _total: progress(done * processes, total)),
-        )
+
+        def told(done: int, _: int) -> None:
+            if progress:
+                progress(min(done * processes, total), total)
+
+        images = prepared_images(pairs, embedder.input, share)
+        return embedder.embed(images, flip=flip, batch_size=batch_size, progress=told)
 
     if "WORLD_SIZE" not in os.environ:  # alone: an ONNX file is evaluated without torch
         return embed(0, 1)

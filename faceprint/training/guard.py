@@ -58,8 +58,8 @@ class Guard:
 
 @torch.no_grad()
 def _copy(target: list[Tensor], source: list[Tensor]) -> None:
-    if target:
-        torch._foreach_copy_(target, source)
+    for to, value in zip(target, source, strict=True):
+        to.copy_(value)
 
 
 @part("optimizer")

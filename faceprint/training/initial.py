@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from faceprint.classifier import Heads, PartialFC, TripletLoss
 from faceprint.classifier.state import PATTERN, new_centres
 from faceprint.data.pixels import InputSpec
 from faceprint.data.source import Source
+from faceprint.distributed import gather_rows
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 from faceprint.inference.embedder import network_embedder
@@ -33,8 +35,10 @@ from faceprint.training.sources import fingerprint
 CENTRES = "centres.safetensors"
 CLASSES = "classes.json"
 MAX_CLASSES_BYTES = 2**31
-MARGIN = "margin."
-"""Of the classifier's state, what belongs to its margin."""
+MARGIN = re.compile(r"(heads\.\d+\.)?margin\.")
+"""Of the classifier's state, what belongs to its margins."""
+BY_CLASS = ("centres", "bias")
+"""Of the classifier's state, what has rows for each class."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,14 @@ def start_from(
     load_weights(network, find_model_folder(path) / TENSORS if path.is_dir() else path)
     if isinstance(classifier, TripletLoss):
         return f"network from {path}"
-    if isinstance(classifier, Heads):
-        return f"network from {path}; the class centres of every set begin as random ones"
     old = read_classes(path) if path.is_dir() else None
     if old is not None and old.data == fingerprint(source):
         take_all(path, old, classifier)
         return f"network and class centres from {path}"
+    if isinstance(classifier, Heads):
+        return f"network from {path}, new class centres (those of several sets are taken over on the same data only)"
     matches = np.full(len(source.class_names), -1, np.int64)
-    if old is not None and old.names is not None and start.match:
+    if old is not None and old.names is not None and start.match and "centres" in old.state:
         matches = match_names(old.names, source.class_names)
         take_some(path, old, classifier, matches)
     clause = f"network from {path}; class centres: {counts(old, matches)}"
@@ -108,25 +112,37 @@ def match_names(old: Sequence[str], new: Sequence[str]) -> NDArray[np.int64]:
     return np.array([places.get(name, -1) for name in new], np.int64)
 
 
-def take_all(path: Path, old: OldClasses, classifier: PartialFC) -> None:
-    """Give `classifier` the state of `old`, which is of the same classes; its margin stays as it is."""
-    centres = {name: value for name, value in old.state.items() if not name.startswith(MARGIN)}
+def take_all(path: Path, old: OldClasses, classifier: PartialFC | Heads) -> None:
+    """Give `classifier` its classes' part of `old`, which is of the same ones; its margin stays as it is."""
+    taken = {name: value for name, value in old.state.items() if not MARGIN.match(name)}
+    if isinstance(classifier, PartialFC):
+        check_shape(path, old, classifier, classifier.num_classes)
+        first, last = (classifier.first_class + place for place in (0, classifier.num_local))
+        rows = slice(first * classifier.sub_centers, last * classifier.sub_centers)
+        taken = {name: value[rows] if name in BY_CLASS else value for name, value in taken.items()}
     # What a margin remembers is of its own training; another margin's would not fit.
-    fresh = {name: value for name, value in classifier.state_dict().items() if name.startswith(MARGIN)}
+    fresh = {name: value for name, value in classifier.state_dict().items() if MARGIN.match(name)}
     try:
-        classifier.load_state_dict({**centres, **fresh})
+        classifier.load_state_dict({**taken, **fresh})
     except RuntimeError as error:
-        raise UserError(f"{path}: its class centres do not fit this margin or embedding_dim ({error})") from error
+        raise UserError(f"{path}: its class centres do not fit this margin ({error})") from error
+
+
+def check_shape(path: Path, old: OldClasses, classifier: PartialFC, num_classes: int) -> None:
+    """Raise `UserError` unless the centres in `old` are of `num_classes` classes and of `classifier`'s kind."""
+    given = tuple(old.state["centres"].shape) if "centres" in old.state else "those of several sets"
+    expected = (num_classes * classifier.sub_centers, classifier.embedding_dim)
+    if given != expected:
+        raise UserError(
+            f"{path}: its class centres are {given}, expected {expected}: other sub_centers or embedding_dim"
+        )
 
 
 @torch.no_grad()
 def take_some(path: Path, old: OldClasses, classifier: PartialFC, matches: NDArray[np.int64]) -> None:
     """Give the classes of this process the centres (and biases) of their `matches` (C,) in `old`, if they have one."""
     assert old.names is not None
-    shape = (len(old.names) * classifier.sub_centers, classifier.embedding_dim)
-    if old.state["centres"].shape != shape:
-        given = tuple(old.state["centres"].shape)
-        raise UserError(f"{path}: its class centres are {given}, expected {shape}: other sub_centers or embedding_dim")
+    check_shape(path, old, classifier, len(old.names))
     local = matches[classifier.first_class : classifier.first_class + classifier.num_local]
     here, there = (torch.from_numpy(places) for places in (np.flatnonzero(local >= 0), local[local >= 0]))
     for name, own in (("centres", classifier.centres), ("bias", classifier.bias)):
@@ -145,10 +161,10 @@ def fill_new(
     spec: InputSpec,
     device: torch.device,
 ) -> tuple[int, int]:
-    """Centres for those of the `new` classes (M,) that this process has, from images.
+    """Centres for those of the `new` classes (M,) that this process has, from images. Every process must call it.
 
-    They get the mean length of the centres that were taken over, or of random ones where none was. Returns the images
-    that could not be read, and the classes that kept their random centres because none of theirs could.
+    Returns the images that could not be read, and the classes that kept their random centres because none of theirs
+    could, of all processes.
     """
     first, last = classifier.first_class, classifier.first_class + classifier.num_local
     mine = new[(new >= first) & (new < last)]
@@ -157,11 +173,20 @@ def fill_new(
     network.train()
     found = np.flatnonzero(means.any(1))
     rows = by_class(classifier.centres, classifier)
-    others = np.setdiff1d(np.arange(len(rows)), mine - first)
-    like = rows[torch.from_numpy(others).to(device)] if len(others) else rows
-    made = new_centres(torch.from_numpy(means[found]).to(device), like)
+    taken = torch.ones(len(rows), dtype=torch.bool)
+    taken[mine - first] = False
+    made = new_centres(torch.from_numpy(means[found]).to(device), mean_length(rows, taken.to(device)))
     rows[torch.from_numpy(mine[found] - first).to(device)] = made.to(rows).expand(-1, classifier.sub_centers, -1)
-    return len(unreadable), len(mine) - len(found)
+    told = gather_rows(torch.tensor([len(unreadable), len(mine) - len(found)], device=device)).sum(0)
+    return int(told[0]), int(told[1])
+
+
+def mean_length(rows: Tensor, taken: Tensor) -> Tensor:
+    """Of the centres (C, K, D) of the classes that were `taken` (C,) over, in all processes; of all where none was."""
+    lengths = rows.float().norm(dim=2).mean(1)
+    parts = torch.stack([lengths[taken].sum(), taken.sum(), lengths.sum(), torch.tensor(len(rows)).to(lengths)])
+    taken_sum, taken_count, whole_sum, whole_count = gather_rows(parts).sum(0)
+    return taken_sum / taken_count if taken_count else whole_sum / whole_count
 
 
 def by_class(rows: Tensor, classifier: PartialFC) -> Tensor:

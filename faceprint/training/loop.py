@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +69,7 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
     evaluation_records: list[dict[str, Any]] = []
     loader = build_loader(config, trainer, run.step)
     batches = iter(loader)
-    total, accumulate = trainer.plan.total_steps, trainer.plan.accumulate
+    total = trainer.plan.total_steps
     guard, stopped = Guard(trainer, config.skip_nonfinite), False
     profile = Profile(run.folder, trainer.device, steps_left=total - run.step, enabled=config.profile)
     trainer.network.train()
@@ -84,22 +83,16 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
         for margin in trainer.margins():
             set_options(margin, trainer.margin_schedule(run.step))
         sharpen(trainer.sparsest, run.step / max(1, total - 1))
-        for number in range(accumulate):
-            batch = _next(batches, watch)
-            block = (run.step * accumulate + number) * world_size() + rank()
-            images = prepare(batch, trainer, _generator(config.seed, block))
-            with nullcontext() if number == accumulate - 1 else trainer.replicas.keeping_gradients():
-                loss, statistics = add_gradients(trainer, images, batch.labels.to(trainer.device), accumulate)
-            run.means.add(loss, statistics)
-            watch.images += len(images) * world_size()
-        norm, last_loss = gradient_norm(trainer), float(loss)
-        if guard.admits(last_loss, float(norm)):
+        step = compute_gradients(run, batches, watch)
+        norm, loss = gradient_norm(trainer), float(torch.stack(step.losses).mean())
+        if guard.admits(loss, float(norm)):
+            run.means.add_all(step.losses, step.statistics)
             update_weights(trainer, norm, config.optimizer.clip_norm)
         else:
             drop_gradients(trainer)
-            run.warn(f"step {run.step + 1} was left out: loss {last_loss}, gradient norm {float(norm)}")
+            run.warn(f"step {run.step + 1} was left out: loss {loss}, gradient norm {float(norm)}")
             if guard.exhausted:
-                raise _failure(run, lr, last_loss, float(norm), batch, images)
+                raise _failure(run, lr, loss, float(norm), step)
         run.step += 1
         watch.steps += 1
 
@@ -137,6 +130,41 @@ def is_due(step: int, every: int) -> bool:
 def is_thawed(config: Config, epoch: float) -> bool:
     """Whether parts of the network that were frozen train by now."""
     return config.optimizer.unfreeze is not None and epoch >= config.optimizer.unfreeze
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Of one step: the last batch and what the network saw of it, and loss and statistics of every pass."""
+
+    batch: Batch
+    images: Tensor
+    losses: list[Tensor]
+    statistics: list[BatchStatistics]
+
+
+def compute_gradients(run: Run, batches: Iterator[Batch], watch: Stopwatch) -> Computed:
+    """The passes of one step; the gradients of all are averaged, over processes too."""
+    trainer, passes = run.trainer, run.trainer.plan.accumulate
+    losses: list[Tensor] = []
+    seen: list[BatchStatistics] = []
+    for number in range(passes - 1):
+        with trainer.replicas.keeping_gradients():
+            *_, loss, statistics = _pass(run, number, batches, watch)
+        losses.append(loss)
+        seen.append(statistics)
+    batch, images, loss, statistics = _pass(run, passes - 1, batches, watch)
+    return Computed(batch, images, [*losses, loss], [*seen, statistics])
+
+
+def _pass(
+    run: Run, number: int, batches: Iterator[Batch], watch: Stopwatch
+) -> tuple[Batch, Tensor, Tensor, BatchStatistics]:
+    trainer, passes = run.trainer, run.trainer.plan.accumulate
+    batch = _next(batches, watch)
+    block = (run.step * passes + number) * world_size() + rank()
+    images = prepare(batch, trainer, _generator(run.config.seed, block))
+    watch.images += len(images) * world_size()
+    return batch, images, *add_gradients(trainer, images, batch.labels.to(trainer.device), passes)
 
 
 @part("data")
@@ -205,17 +233,18 @@ def drop_gradients(trainer: Trainer) -> None:
         optimizer.zero_grad()
 
 
-def _failure(run: Run, lr: float, loss: float, norm: float, batch: Batch, images: Tensor) -> TrainingFailedError:
+def _failure(run: Run, lr: float, loss: float, norm: float, step: Computed) -> TrainingFailedError:
     """The end of a training that is not finite any more, after what may explain it was written down."""
-    scale = run.trainer.scaler.get_scale()
+    scale, labels = run.trainer.scaler.get_scale(), step.batch.labels
     figures = {
         "step": run.step + 1,
         "loss": loss,
         "gradient_norm": norm,
         "learning_rate": lr,
         "loss_scale": scale,
-        "largest_logit": largest_logit(run.trainer, images),
-        "labels": [int(batch.labels.min()), int(batch.labels.max())],
+        "largest_logit": largest_logit(run.trainer, step.images),
+        "labels": [int(labels.min()), int(labels.max())],
+        "images": [run.trainer.source.name(index) for index in step.batch.indices.tolist()],
     }
     written = run.dump(figures)
     return TrainingFailedError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -37,6 +37,11 @@ class Means:
     def on(cls, device: torch.device) -> Means:
         # MPS has no float64; a log interval is short enough for float32.
         return cls(torch.zeros(len(cls.NAMES), device=device), CosineCounts(device))
+
+    def add_all(self, losses: Sequence[Tensor], statistics: Sequence[BatchStatistics]) -> None:
+        """`add`, for every pass of a step."""
+        for loss, seen in zip(losses, statistics, strict=True):
+            self.add(loss, seen)
 
     def add(self, loss: Tensor, statistics: BatchStatistics) -> None:
         seen = (

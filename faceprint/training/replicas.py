@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -38,13 +39,14 @@ class Replicas:
 
 
 def _wrap(network: nn.Module, device: torch.device, config: Distributed) -> DistributedDataParallel:
+    options: dict[str, Any] = {_BUFFERS: False}  # see `average_buffers`
     ddp = DistributedDataParallel(
         network,
         device_ids=[device] if device.type == "cuda" else None,
         bucket_cap_mb=config.bucket_mb,
-        **{_BUFFERS: False},  # see `average_buffers`
         gradient_as_bucket_view=True,
         static_graph=config.static_graph,
+        **options,
     )
     if config.compress != "none":
         ddp.register_comm_hook(None, HOOKS[config.compress])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -110,7 +110,7 @@ class Trainer:
     @property
     def best_weights(self) -> FaceNetwork:
         """The network that is evaluated and kept: the moving average where there is one."""
-        return self.network if self.average is None else self.average.module
+        return self.network if self.average is None else cast(FaceNetwork, self.average.module)
 
     def heads(self) -> list[tuple[PartialFC, CentreOptimizer]]:
         """Every classifier with class centres, with its optimiser; several where sets have heads of their own."""
@@ -234,10 +234,10 @@ def build_classifier(
     return Heads([_head_of_part(config, embedding_dim, part) for part in source.parts])
 
 
-def _head_of_part(config: Config, embedding_dim: int, source: Source) -> PartialFC:
-    margin = build_margin(config.margin.name, config.margin.options, len(source.class_names))
+def _head_of_part(config: Config, embedding_dim: int, part: Source) -> PartialFC:
+    margin = build_margin(config.margin.name, config.margin.options, len(part.class_names))
     assert not isinstance(margin, TripletLoss)
-    return build_head(config, margin, embedding_dim, source)
+    return build_head(config, margin, embedding_dim, part)
 
 
 def build_head(config: Config, margin: Plain, embedding_dim: int, source: Source) -> PartialFC:
@@ -432,20 +432,20 @@ def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:
 def build_order(config: Config, trainer: Trainer, first: int, last: int) -> Order:
     """The images of this process's batches `first` .. `last` - 1, as `config.sampler` has them."""
     position = {"seed": config.seed, "first": first, "last": last, "rank": rank(), "world": world_size()}
-    if config.sampler.name == "balanced":
-        return BalancedOrder(
-            labels=trainer.source.labels, power=config.sampler.power, batch_size=config.batch_size, **position
-        )
     if config.sampler.name == "shuffle":
         draw = build_draw(config, trainer.source)
         return BatchOrder(num_images=trainer.plan.num_images, batch_size=config.batch_size, **position, draw=draw)
     if config.sampler.window is not None or trainer.plan.num_images != len(trainer.source):
         raise UserError(f"sampler.name={config.sampler.name} takes neither sampler.window nor weights of data.parts")
+    if config.sampler.name == "balanced":
+        return BalancedOrder(
+            labels=trainer.source.labels, power=config.sampler.power, batch_size=config.batch_size, **position
+        )
     identities, rest = divmod(config.batch_size, config.sampler.images_per_identity)
     if rest or not identities:
         raise UserError(
-            f"sampler.name=pk needs a batch (of all processes) that is a multiple of sampler.images_per_identity, got"
-            f" {batch_size} and {config.sampler.images_per_identity}"
+            f"sampler.name=pk needs a batch_size that is a multiple of sampler.images_per_identity, got"
+            f" {config.batch_size} and {config.sampler.images_per_identity}"
         )
     return IdentityOrder(
         labels=trainer.source.labels,

@@ -129,7 +129,7 @@ def test_protocols_and_options(call: Call, folder: Path) -> None:
     refused(call("sweep", "quickstart", "optimizer.lr=0.1"), "nothing to search", "key=a,b,c")
     refused(call("sweep", "quickstart", "optimizer.lt=0.1,0.2"), "'optimizer.lt'", "nearest: 'optimizer.lr'")
     refused(call("bench", "train", "--baseline", "absent.json"), "absent.json")
-    refused(call("data", "synthetic", "faces"), "faces", "not an empty folder")
+    refused(call("data", "synthetic", "faces"), "faces", "exists")
 
 
 def test_a_wrong_option_of_the_command_line_itself_is_status_2_too(call: Call) -> None:

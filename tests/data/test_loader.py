@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from faceprint.data.folder import image_folder
-from faceprint.data.loader import Loader
+from faceprint.data.loader import Loader, _Encoded  # pyright: ignore[reportPrivateUsage]
 from faceprint.data.pixels import InputSpec
 from faceprint.data.sampler import BatchOrder, shuffled
 from faceprint.errors import UserError
@@ -94,6 +94,15 @@ def test_a_label_out_of_range_is_named_with_its_image(folder: Path, workers: int
     source.labels[source.labels == 1] = 7  # as in a record that disagrees with its index
     with pytest.raises(UserError, match=r"p1/\d\.png: its label is 7, and labels lie in 0 \.\. 1"):
         list(Loader(source, order(0, 5), SPEC, workers=workers, max_unreadable=0))
+
+
+def test_a_label_out_of_range_is_named_where_a_device_decodes(folder: Path) -> None:
+    source = image_folder(folder)
+    source.labels[3] = -1
+    fill = _Encoded(source)
+    reply = fill(np.array([0, 3]), np.zeros((2, 0), np.uint8), np.zeros(2, np.int64))
+    assert f"{source.name(3)}: its label is -1" in str(reply.mistake)
+    assert fill(np.array([0, 1]), np.zeros((2, 0), np.uint8), np.zeros(2, np.int64)).mistake is None
 
 
 def test_nothing_readable_is_an_error(folder: Path) -> None:

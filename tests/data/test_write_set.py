@@ -295,10 +295,8 @@ def test_shards_by_the_standard_library(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["shards", "parquet"])
 def test_many_files_are_one_set(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    create = FORMATS[kind].create
-    assert isinstance(create, type)
-    limit = "shard_images" if kind == "shards" else "file_images"
-    monkeypatch.setitem(create.__init__.__kwdefaults__, limit, 1024)
+    monkeypatch.setattr("faceprint.data.shards.SHARD_IMAGES", 1024)
+    monkeypatch.setattr("faceprint.data.parquet.FILE_IMAGES", 1024)
     source = blobs(2500)
     write_set(source, tmp_path / "whole", kind=kind)
     for nth in (1026, 2049):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -32,7 +33,14 @@ RECIPE: dict[str, Any] = {
     "log": {"every": 3},
     "device": "cpu",
 }
-CLOCK = {"samples_per_second", "data_wait_fraction", "images_per_second", "head_ms", "head_share", "seconds"}
+CLOCK = {
+    "samples_per_second",
+    "data_wait_fraction",
+    "images_per_second",
+    "head_milliseconds",
+    "head_fraction",
+    "seconds",
+}
 
 
 def write_recipe(folder: Path, **changes: Any) -> Path:
@@ -67,10 +75,8 @@ def finish(training: subprocess.Popen[str], timeout: float = 240) -> tuple[int, 
 
 def end(training: subprocess.Popen[str]) -> None:
     """Nothing of it is left."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(training.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def members(training: subprocess.Popen[str]) -> list[int]:

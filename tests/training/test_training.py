@@ -191,6 +191,8 @@ def test_a_loss_that_stays_non_finite_stops_the_run_and_keeps_the_last_good_chec
     figures = json.loads((tmp_path / "run" / "failed_step_000000008.json").read_text())
     assert figures["labels"][0] >= 0
     assert figures["labels"][1] < 6
+    assert len(figures["images"]) == 8
+    assert all("synthetic" in name for name in figures["images"])
     assert set(figures) >= {"loss", "gradient_norm", "learning_rate", "loss_scale", "largest_logit"}
 
 
