@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,10 +18,11 @@ from faceprint.data.images import Image
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
+from faceprint.evaluation.embeddings import EmbeddingSet, Embeds, ImageSet, Progress, embed_set
+from faceprint.evaluation.feature_files import select_rows
 from faceprint.evaluation.pairs import PairSet, bin_pairs, file_pairs, synthetic_pairs
 from faceprint.registry import Table, unknown
 
-Progress = Callable[[int, int], None]
 Floats = NDArray[np.float64]
 
 PROTOCOLS: Table[Callable[..., PairSet]] = Table(
@@ -32,20 +34,6 @@ PROTOCOLS: Table[Callable[..., PairSet]] = Table(
     ],
 )
 """Name -> function that makes the pairs; its arguments are the protocol's options."""
-
-
-class Embeds(Protocol):
-    """What evaluation needs of an `Embedder`."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def input(self) -> InputSpec: ...
-
-    def embed(
-        self, images: Iterable[Image], *, flip: bool = False, batch_size: int = 64, progress: Progress | None = None
-    ) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,35 +80,76 @@ def evaluate(
     *,
     flip: bool = True,
     batch_size: int = 64,
+    cache: str | os.PathLike[str] | None = None,
+    skip_unreadable: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """`load_protocol`, then `evaluate_pairs`."""
     pairs = load_protocol(protocol, options)
-    return evaluate_pairs(embedder, pairs, flip=flip, batch_size=batch_size, progress=progress)
+    return evaluate_pairs(
+        embedder,
+        pairs,
+        flip=flip,
+        batch_size=batch_size,
+        cache=cache,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
+    )
 
 
 def evaluate_pairs(
-    embedder: Embeds, pairs: PairSet, *, flip: bool = True, batch_size: int = 64, progress: Progress | None = None
+    embedder: Embeds,
+    pairs: PairSet,
+    *,
+    flip: bool = True,
+    batch_size: int = 64,
+    cache: str | os.PathLike[str] | None = None,
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
 ) -> Evaluation:
-    """Embed every image of `pairs` once and score the pairs by cosine.
+    """Embed every image of `pairs` once, by `embed_set`, and score the pairs by cosine.
 
     With `flip` an image's embedding is f(x) + f(mirrored x), raw outputs, normalised after the sum: the published
-    rule. `progress` gets (images embedded, images). The result is that of `summarize` with the model's name, the
-    flip and the images per second. Raises `UserError` where an image cannot be read or has another size than the
-    network takes.
+    rule. `progress` gets (images embedded, images). The result is that of `evaluate_embeddings` with the flip and the
+    images computed per second, null where all came from the folder `cache`. Raises `UserError` where an image cannot be
+    read, unless `skip_unreadable`, or has another size than the network takes.
     """
-    total = len(pairs.names)
     started = time.perf_counter()
-    embeddings = embedder.embed(
-        prepared_images(pairs, embedder.input),
+    embeddings = embed_set(
+        embedder,
+        prepared_set(pairs, embedder.input),
         flip=flip,
         batch_size=batch_size,
-        progress=progress and (lambda done, _total: progress(done, total)),
+        cache=cache,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
     )
-    seconds = time.perf_counter() - started
-    scores = pair_scores(embeddings, pairs)
-    measured = {"model": embedder.name, "flip": flip, "images_per_second": round(total / seconds, 1)}
-    return Evaluation({**summarize(scores, pairs), **measured}, scores, pairs.same)
+    speed = round(embeddings.computed / (time.perf_counter() - started), 1) if embeddings.computed else None
+    evaluation = _evaluate(embeddings, pairs, embedder.name)
+    measured = {"flip": flip, "images_per_second": speed, "images_computed": embeddings.computed}
+    return Evaluation({**evaluation.result, **measured}, evaluation.scores, evaluation.same)
+
+
+def evaluate_embeddings(embeddings: EmbeddingSet, pairs: PairSet, name: str) -> Evaluation:
+    """Score `pairs` by embeddings that are there: each image's row is found by `PairSet.keys`.
+
+    The result is that of `summarize` with `model`, which is `name`, and, where they are known or not nought,
+    `mean_norm`, the XNorm of arcface_torch, and `unreadable_images`. A pair with an unreadable image scores -1, so that
+    it is rejected: a failure to make a template is a false non-match for NIST too (FRTE 1:1). Raises `UserError` that
+    lists images without embedding.
+    """
+    return _evaluate(select_rows(embeddings, pairs.keys), pairs, name)
+
+
+def _evaluate(embeddings: EmbeddingSet, pairs: PairSet, name: str) -> Evaluation:
+    scores = pair_scores(embeddings.vectors, pairs, embeddings.unreadable)
+    result = {**summarize(scores, pairs), "model": name}
+    if embeddings.view_norms is not None:
+        known = embeddings.view_norms[embeddings.view_norms > 0]
+        result["mean_norm"] = float(known.mean(dtype=np.float64))
+    if embeddings.unreadable:
+        result["unreadable_images"] = len(embeddings.unreadable)
+    return Evaluation(result, scores, pairs.same)
 
 
 def score_pairs(embeddings: NDArray[np.float32], pairs: PairSet) -> dict[str, Any]:
@@ -128,21 +157,27 @@ def score_pairs(embeddings: NDArray[np.float32], pairs: PairSet) -> dict[str, An
     return summarize(pair_scores(embeddings, pairs), pairs)
 
 
-def pair_scores(embeddings: NDArray[np.floating[Any]], pairs: PairSet) -> Floats:
-    """Cosine of each pair, float64 (P,). Raises `UserError` for an embedding that is not finite or zero."""
+def pair_scores(embeddings: NDArray[np.floating[Any]], pairs: PairSet, unreadable: Container[int] = ()) -> Floats:
+    """Cosine of each pair, float64 (P,); -1 for a pair with an image in `unreadable`.
+
+    Raises `UserError` for another embedding that is not finite or zero.
+    """
     vectors = embeddings.astype(np.float64)
     norms = np.linalg.norm(vectors, axis=1)
-    bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
-    if len(bad):
+    bad = [row for row in np.flatnonzero(~np.isfinite(norms) | (norms == 0)).tolist() if row not in unreadable]
+    if bad:
         raise UserError(
             f"{len(bad):,} of {len(norms):,} embeddings are zero or not finite, the first that of"
-            f" {pairs.names[int(bad[0])]}; the network's weights or its input.mean and input.std are wrong"
+            f" {pairs.names[bad[0]]}; the network's weights or its input.mean and input.std are wrong"
         )
+    norms[norms == 0] = 1
     vectors /= norms[:, None]
     scores = np.empty(len(pairs.same))
     for start in range(0, len(scores), 65536):  # bounds the memory of the gathered vectors
         block = slice(start, start + 65536)
         scores[block] = np.einsum("pd,pd->p", vectors[pairs.first[block]], vectors[pairs.second[block]])
+    failed = np.array([row in unreadable for row in range(len(vectors))], np.bool_)
+    scores[failed[pairs.first] | failed[pairs.second]] = -1
     return scores
 
 
@@ -195,12 +230,18 @@ def check_size(pairs: PairSet, spec: InputSpec) -> None:
 
 def prepared_images(pairs: PairSet, spec: InputSpec) -> Iterator[Image]:
     """The distinct images of `pairs` as a network with input `spec` takes them. Raises as `evaluate_pairs`."""
-    for number, name in enumerate(pairs.names):
-        image = pairs.read(number)
-        if pairs.resize_short:
-            image = _resize_short(image, spec.size)
+    images = prepared_set(pairs, spec)
+    for number, name in enumerate(images.names):
+        image = images.read(number)
         spec.check(image, name)
         yield image
+
+
+def prepared_set(pairs: PairSet, spec: InputSpec) -> ImageSet:
+    """The distinct images of `pairs`, resized where `PairSet.resize_short` says so."""
+    if not pairs.resize_short:
+        return ImageSet(pairs.names, pairs.read, pairs.fingerprint)
+    return ImageSet(pairs.names, lambda number: _resize_short(pairs.read(number), spec.size), pairs.fingerprint)
 
 
 def _resize_short(image: Image, size: tuple[int, int]) -> Image:
