@@ -24,3 +24,9 @@ def test_data() -> Path:
     assert (path / "data").is_dir(), f"FACEPRINT_TEST_DATA={folder} has no data/"
     assert (path / "models").is_dir(), f"FACEPRINT_TEST_DATA={folder} has no models/"
     return path
+
+
+@pytest.fixture(autouse=True)
+def no_cache_of_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests neither fill the user's cache folder nor find in it what others computed."""
+    monkeypatch.setenv("FACEPRINT_CACHE", "none")

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -88,7 +88,7 @@ class EmbeddingSet:
         digest = hashlib.sha256(self._header().encode())
         for values in (self.vectors, *self.columns().values()):
             for start in range(0, len(values), _CHUNK):  # bounds the memory, whatever N
-                digest.update(np.ascontiguousarray(values[start : start + _CHUNK]))
+                digest.update(np.ascontiguousarray(values[start : start + _CHUNK]).data)
         digest.update(encode_names(self.names))
         return f"sha256:{digest.hexdigest()}"
 
@@ -116,6 +116,11 @@ class EmbeddingSet:
                 shutil.rmtree(partial, ignore_errors=True)
         except OSError as error:
             raise UserError(f"{target}: cannot be written ({error.strerror or error})") from error
+
+
+def with_columns(embeddings: EmbeddingSet, columns: Mapping[str, Any]) -> EmbeddingSet:
+    """`embeddings` with norms, view_norms, labels, templates or media, by name. Raises `UserError` for wrong ones."""
+    return replace(embeddings, **columns)
 
 
 def describe(embeddings: EmbeddingSet, folder: Path) -> None:
@@ -154,14 +159,14 @@ def open_embeddings(folder: str | os.PathLike[str], *, verify: bool = False) -> 
     """
     where = Path(folder)
     meta = _read_meta(where / META)
-    rows, dim, dtype = meta["rows"], meta["embedding_dim"], meta["dtype"]
+    rows, dim, dtype, columns = meta["rows"], meta["embedding_dim"], meta["dtype"], meta["columns"]
     found = EmbeddingSet(
         vectors=cast("Vectors", open_array(where / VECTORS, (rows, dim), dtype)),
         names=open_names(where / NAMES),
         unreadable=_unreadable(meta["unreadable"], rows, where / META),
         origin=meta["origin"],
-        **{name: open_array(where / f"{name}.npy", (rows,), _COLUMNS[name]) for name in meta["columns"]},
     )
+    found = with_columns(found, {name: open_array(where / f"{name}.npy", (rows,), _COLUMNS[name]) for name in columns})
     if verify and found.content_hash() != meta["content_hash"]:
         raise UserError(f"{where}: is not what was written: its content hash is another; make it again")
     return found

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -43,6 +44,7 @@ __all__ = [
     "embed_set",
     "image_files",
     "open_embeddings",
+    "resize_shorter_side",
 ]
 
 Progress = Callable[[int, int], None]
@@ -83,12 +85,23 @@ class ImageSet:
     """N images: `read(i)` gives image i as uint8 (H, W, 3) RGB, or raises `ImageError`; `names[i]` is its name.
 
     `fingerprint()` changes whenever an image, or their order, does; None where nothing says so: such a set is embedded
-    anew each time.
+    anew each time. `keys` (N,) find the images in embeddings made elsewhere, as `select_rows` has them. With
+    `resize_short`, images of another width than the network's are resized, the shorter side to that width, as the
+    published rule for `.bin` has it; without, they are an error.
     """
 
     names: Sequence[str]
     read: Callable[[int], Image]
     fingerprint: Callable[[], str] | None = None
+    keys: Sequence[str] | Sequence[int] = ()
+    resize_short: bool = False
+
+    def prepared(self, number: int, spec: InputSpec) -> Image:
+        """Image `number` as a network with input `spec` takes it. Raises `UserError` for one of another size."""
+        image = self.read(number)
+        image = resize_shorter_side(image, spec.size) if self.resize_short else image
+        spec.check(image, self.names[number])
+        return image
 
 
 class UnreadableImagesError(UserError):
@@ -104,10 +117,24 @@ class UnreadableImagesError(UserError):
         )
 
 
+def resize_shorter_side(image: Image, size: tuple[int, int]) -> Image:
+    """The published rule for `.bin`: where the width differs, resize the shorter side to it, by cubic interpolation.
+
+    An image that would not end at `size` (height, width) is returned as it is, to be refused: resizing a very
+    long one could take any amount of memory.
+    """
+    height, width = image.shape[:2]
+    short = min(height, width)
+    result = (size[1] * height // short, size[1] * width // short)
+    if width == size[1] or result != size:
+        return image
+    return cv2.resize(image, result[::-1], interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
+
+
 def image_files(paths: Sequence[str | os.PathLike[str]], names: Sequence[str] | None = None) -> ImageSet:
     """The images in these files, by default named by their paths."""
     shown = [str(path) for path in paths] if names is None else names
-    return ImageSet(shown, lambda i: read_image(paths[i]), lambda: files_fingerprint(paths))
+    return ImageSet(shown, lambda i: read_image(paths[i]), lambda: files_fingerprint(paths), shown)
 
 
 def cache_folder(given: str | os.PathLike[str] | None = None) -> Path | None:
@@ -190,7 +217,8 @@ class _Job:
 
     @property
     def origin(self) -> dict[str, Any]:
-        return {"input": asdict(self.embedder.input), "flip": self.flip}
+        shape = {"resize_short": True} if self.images.resize_short else {}
+        return {"input": asdict(self.embedder.input), "flip": self.flip, **shape}
 
     def embed(self, rows: range, progress: Progress | None) -> EmbeddingSet:
         """The rows `rows` as a set of their own; its `unreadable` counts from its first row."""
@@ -213,12 +241,9 @@ class _Job:
     def _readable(self, rows: range, unreadable: dict[int, str]) -> Iterator[Image]:
         for row in rows:
             try:
-                image = self.images.read(row)
+                yield self.images.prepared(row, self.embedder.input)
             except ImageError as error:
                 unreadable[row - rows.start] = str(error)
-                continue
-            self.embedder.input.check(image, self.images.names[row])
-            yield image
 
     def finished(
         self, vectors: Vectors, norms: Floats, view_norms: Floats, unreadable: Mapping[int, str]

@@ -20,6 +20,7 @@ from faceprint.evaluation.embedding_set import (
     Vectors,
     is_embedding_folder,
     open_embeddings,
+    with_columns,
 )
 from faceprint.evaluation.names import Names, encode_names, open_names
 from faceprint.files import write_whole
@@ -87,13 +88,13 @@ def select_rows(embeddings: EmbeddingSet, keys: Sequence[str] | Sequence[int]) -
     else:
         rows = find_rows(embeddings.names, cast("Sequence[str]", keys))
     place = {row: number for number, row in enumerate(rows.tolist())}
-    return EmbeddingSet(
+    chosen = EmbeddingSet(
         vectors=embeddings.vectors[rows],
         names=[embeddings.names[row] for row in rows.tolist()],
-        **{name: values[rows] for name, values in embeddings.columns().items()},
         unreadable={place[row]: reason for row, reason in embeddings.unreadable.items() if row in place},
         origin=embeddings.origin,
     )
+    return with_columns(chosen, {name: values[rows] for name, values in embeddings.columns().items()})
 
 
 def find_rows(names: Sequence[str], wanted: Sequence[str]) -> Ints:
@@ -194,12 +195,12 @@ def _read_npz(path: Path) -> EmbeddingSet:
     if names.dtype.kind not in "US" or names.ndim != 1:
         raise UserError(f"{path}: path is {names.dtype} {names.shape}; it must be one text an image")
     given = {_MEMBERS[member]: _whole(path, member, found[member]) for member in _MEMBERS if member in found}
-    return EmbeddingSet(
+    embeddings = EmbeddingSet(
         vectors=_as_vectors(found["embedding"], path),
         names=cast("list[str]", names.astype(str).tolist()),
         origin={"file": str(path)},
-        **given,
     )
+    return with_columns(embeddings, given)
 
 
 def _whole(path: Path, member: str, values: NDArray[Any]) -> Ints:
@@ -242,8 +243,7 @@ def _read_array(file: IO[bytes], size: int) -> NDArray[Any]:
 def _as_vectors(array: NDArray[Any], path: str | os.PathLike[str]) -> Vectors:
     if array.dtype.kind != "f" or array.ndim != 2:
         raise UserError(f"{path}: holds {array.dtype} {array.shape}, not floating (images, dimensions)")
-    wanted = array.dtype in (np.float32, np.float16)
-    return cast("Vectors", array if wanted else array.astype(np.float32))
+    return cast("Vectors", array if array.dtype.str in ("<f4", "<f2") else array.astype(np.float32))
 
 
 def _names(path: Path, given: str | os.PathLike[str] | None, rows: int) -> Sequence[str]:

@@ -20,6 +20,7 @@ from faceprint.data.pair_lists import NUM_FOLDS, read_pair_list
 from faceprint.data.pixels import parse_size
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
+from faceprint.evaluation.embeddings import ImageSet
 from faceprint.evaluation.metrics import contiguous_folds
 
 Key = TypeVar("Key", bound=Hashable)
@@ -60,6 +61,11 @@ class PairSet:
     resize_short: bool = False
     keys: Sequence[str] | Sequence[int] = ()
     fingerprint: Callable[[], str] | None = None
+
+    @property
+    def images(self) -> ImageSet:
+        """The images alone."""
+        return ImageSet(self.names, self.read, self.fingerprint, self.keys, self.resize_short)
 
 
 class MissingImagesError(UserError):

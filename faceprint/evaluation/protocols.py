@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import os
-import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError, validate_call
@@ -18,12 +15,14 @@ from faceprint.data.images import Image
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
-from faceprint.evaluation.embeddings import EmbeddingSet, Embeds, ImageSet, Progress, embed_set
-from faceprint.evaluation.feature_files import select_rows
+from faceprint.evaluation.embeddings import Embeds, Progress
 from faceprint.evaluation.pairs import PairSet, bin_pairs, file_pairs, synthetic_pairs
+from faceprint.evaluation.sources import EmbeddingSource, ModelSource
+from faceprint.evaluation.verification import SetPairs, verification_sets
 from faceprint.registry import Table, unknown
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 PROTOCOLS: Table[Callable[..., PairSet]] = Table(
     "protocol",
@@ -34,6 +33,9 @@ PROTOCOLS: Table[Callable[..., PairSet]] = Table(
     ],
 )
 """Name -> function that makes the pairs; its arguments are the protocol's options."""
+
+SUITES: Table[Callable[..., SetPairs]] = Table("protocol", [("verification", verification_sets)])
+"""Name -> function that finds several sets of pairs, by name, to be loaded one after the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +48,11 @@ class Evaluation:
 
 
 def protocol_options(protocol: str) -> list[str]:
-    """Names of the options of `protocol`. Raises `UserError` for an unknown one."""
-    return list(inspect.signature(PROTOCOLS[protocol]).parameters)
+    """Names of the options of a row of `PROTOCOLS` or `SUITES`. Raises `UserError` for an unknown one."""
+    tables = {**PROTOCOLS, **SUITES}
+    if protocol not in tables:
+        raise unknown("protocol", protocol, list(tables))
+    return list(inspect.signature(tables[protocol]).parameters)
 
 
 def load_protocol(protocol: str, options: Mapping[str, Any]) -> PairSet:
@@ -55,9 +60,17 @@ def load_protocol(protocol: str, options: Mapping[str, Any]) -> PairSet:
 
     Raises `UserError` for an unknown, missing or wrong option, and as the protocol's own function does.
     """
-    load = validate_call(PROTOCOLS[protocol])
+    return _call(PROTOCOLS[protocol], protocol, options)
+
+
+def load_suite(suite: str, options: Mapping[str, Any]) -> SetPairs:
+    """The sets of a row of `SUITES`, as `load_protocol`."""
+    return _call(SUITES[suite], suite, options)
+
+
+def _call(function: Callable[..., T], protocol: str, options: Mapping[str, Any]) -> T:
     try:
-        return load(**options)
+        return validate_call(function)(**options)
     except ValidationError as error:
         raise UserError("; ".join(_describe(item, protocol) for item in error.errors())) from error
 
@@ -80,70 +93,31 @@ def evaluate(
     *,
     flip: bool = True,
     batch_size: int = 64,
-    cache: str | os.PathLike[str] | None = None,
-    skip_unreadable: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """`load_protocol`, then `evaluate_pairs`."""
     pairs = load_protocol(protocol, options)
-    return evaluate_pairs(
-        embedder,
-        pairs,
-        flip=flip,
-        batch_size=batch_size,
-        cache=cache,
-        skip_unreadable=skip_unreadable,
-        progress=progress,
-    )
+    return evaluate_pairs(embedder, pairs, flip=flip, batch_size=batch_size, progress=progress)
 
 
 def evaluate_pairs(
-    embedder: Embeds,
-    pairs: PairSet,
-    *,
-    flip: bool = True,
-    batch_size: int = 64,
-    cache: str | os.PathLike[str] | None = None,
-    skip_unreadable: bool = False,
-    progress: Progress | None = None,
+    embedder: Embeds, pairs: PairSet, *, flip: bool = True, batch_size: int = 64, progress: Progress | None = None
 ) -> Evaluation:
-    """Embed every image of `pairs` once, by `embed_set`, and score the pairs by cosine.
+    """`score_source` of a network, without a cache."""
+    return score_source(ModelSource(embedder, flip, batch_size, progress=progress), pairs)
 
-    With `flip` an image's embedding is f(x) + f(mirrored x), raw outputs, normalised after the sum: the published
-    rule. `progress` gets (images embedded, images). The result is that of `evaluate_embeddings` with the flip and the
-    images computed per second, null where all came from the folder `cache`. Raises `UserError` where an image cannot be
-    read, unless `skip_unreadable`, or has another size than the network takes.
+
+def score_source(source: EmbeddingSource, pairs: PairSet) -> Evaluation:
+    """Embed every image of `pairs` once and score the pairs by cosine.
+
+    The result is that of `summarize` with `model`, the source's name, and what the source says of its embeddings; where
+    they are known or not nought also `mean_norm`, the XNorm of arcface_torch, and `unreadable_images`. A pair with an
+    unreadable image scores -1, so that it is rejected: a failure to make a template is a false non-match for NIST too
+    (FRTE 1:1). Raises `UserError` as the source does.
     """
-    started = time.perf_counter()
-    embeddings = embed_set(
-        embedder,
-        prepared_set(pairs, embedder.input),
-        flip=flip,
-        batch_size=batch_size,
-        cache=cache,
-        skip_unreadable=skip_unreadable,
-        progress=progress,
-    )
-    speed = round(embeddings.computed / (time.perf_counter() - started), 1) if embeddings.computed else None
-    evaluation = _evaluate(embeddings, pairs, embedder.name)
-    measured = {"flip": flip, "images_per_second": speed, "images_computed": embeddings.computed}
-    return Evaluation({**evaluation.result, **measured}, evaluation.scores, evaluation.same)
-
-
-def evaluate_embeddings(embeddings: EmbeddingSet, pairs: PairSet, name: str) -> Evaluation:
-    """Score `pairs` by embeddings that are there: each image's row is found by `PairSet.keys`.
-
-    The result is that of `summarize` with `model`, which is `name`, and, where they are known or not nought,
-    `mean_norm`, the XNorm of arcface_torch, and `unreadable_images`. A pair with an unreadable image scores -1, so that
-    it is rejected: a failure to make a template is a false non-match for NIST too (FRTE 1:1). Raises `UserError` that
-    lists images without embedding.
-    """
-    return _evaluate(select_rows(embeddings, pairs.keys), pairs, name)
-
-
-def _evaluate(embeddings: EmbeddingSet, pairs: PairSet, name: str) -> Evaluation:
+    embeddings, said = source.embed(pairs.images)
     scores = pair_scores(embeddings.vectors, pairs, embeddings.unreadable)
-    result = {**summarize(scores, pairs), "model": name}
+    result = {**summarize(scores, pairs), "model": source.name, **said}
     if embeddings.view_norms is not None:
         known = embeddings.view_norms[embeddings.view_norms > 0]
         result["mean_norm"] = float(known.mean(dtype=np.float64))
@@ -230,29 +204,4 @@ def check_size(pairs: PairSet, spec: InputSpec) -> None:
 
 def prepared_images(pairs: PairSet, spec: InputSpec) -> Iterator[Image]:
     """The distinct images of `pairs` as a network with input `spec` takes them. Raises as `evaluate_pairs`."""
-    images = prepared_set(pairs, spec)
-    for number, name in enumerate(images.names):
-        image = images.read(number)
-        spec.check(image, name)
-        yield image
-
-
-def prepared_set(pairs: PairSet, spec: InputSpec) -> ImageSet:
-    """The distinct images of `pairs`, resized where `PairSet.resize_short` says so."""
-    if not pairs.resize_short:
-        return ImageSet(pairs.names, pairs.read, pairs.fingerprint)
-    return ImageSet(pairs.names, lambda number: _resize_short(pairs.read(number), spec.size), pairs.fingerprint)
-
-
-def _resize_short(image: Image, size: tuple[int, int]) -> Image:
-    """The published rule for `.bin`: where the width differs, resize the shorter side to it, by cubic interpolation.
-
-    An image that would not end at `size` (height, width) is returned as it is, to be refused: resizing a very
-    long one could take any amount of memory.
-    """
-    height, width = image.shape[:2]
-    short = min(height, width)
-    result = (size[1] * height // short, size[1] * width // short)
-    if width == size[1] or result != size:
-        return image
-    return cv2.resize(image, result[::-1], interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
+    return (pairs.images.prepared(number, spec) for number in range(len(pairs.names)))

@@ -99,7 +99,8 @@ class Embedder:
             raise UserError(f"batch_size {batch_size}: give 1 or more")
         total = operator.length_hint(images, 0)
         vectors = [np.empty((0, self.embedding_dim), np.float32)]
-        norms, view_norms = [np.empty(0, np.float32)], [np.empty(0, np.float32)]
+        norms: list[Floats] = [np.empty(0, np.float32)]
+        view_norms: list[Floats] = [np.empty(0, np.float32)]
         done = 0
         for names, batch in _ahead(self._batches(iter(images), batch_size)):
             views = [self.features(batch)]
@@ -109,7 +110,7 @@ class Embedder:
             lengths = _lengths(raw)
             vectors.append(self._normalize(raw, lengths, names))
             norms.append(lengths.astype(np.float32))
-            view_norms.append(np.mean([_lengths(view) for view in views], axis=0, dtype=np.float32))
+            view_norms.append((sum(map(_lengths, views)) / len(views)).astype(np.float32))
             done += len(batch)
             if progress:
                 progress(done, total)

@@ -17,6 +17,7 @@ from faceprint.errors import UserError
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import (
     PROTOCOLS,
+    SUITES,
     evaluate,
     evaluate_pairs,
     load_protocol,
@@ -88,6 +89,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_table() -> None:
     assert list(PROTOCOLS) == ["pairs", "bin", "synthetic"]
+    assert list(SUITES) == ["verification"]
 
 
 def test_perfect_embeddings_by_every_file_route(folder: Path) -> None:
