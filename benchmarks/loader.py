@@ -7,8 +7,9 @@ The images are JPEG crops of 112x112 packed into one .rec file: those of FOLDER 
 generated faces. All read them in random order from the same file.
 
 - `plain`: torch's DataLoader over single images: Pillow, a normalised float tensor each, its usual collation.
+- `torch`: the same DataLoader over whole uint8 batches decoded by OpenCV, to tell what its passing of memory costs.
 - `ours`: `faceprint.data.loader.Loader`, uint8 batches in shared memory.
-- `decoder`: OpenCV in a tight loop over the encoded images in memory, in as many processes at a time as there are workers.
+- `decoder`: OpenCV in a tight loop over encoded images in memory, in as many processes at a time as there are workers.
 
 Prints JSON. Ratios are medians over turns, each within its turn, so that other programs on the machine weigh on both
 sides. `decoders_per_core` are one process each, and `differs_from_opencv` is the largest difference of a pixel.
@@ -36,6 +37,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from faceprint.data.align_folder import align_folder
 from faceprint.data.benchmark import WARM_UP, decode_rate, loader_rate, rate
+from faceprint.data.detectors import choose_detector
+from faceprint.data.executors import Processes
 from faceprint.data.folder import image_folder
 from faceprint.data.loader import Loader
 from faceprint.data.pixels import InputSpec
@@ -43,7 +46,8 @@ from faceprint.data.record_source import RecordSource
 from faceprint.data.sampler import BatchOrder
 from faceprint.data.source import Source
 from faceprint.data.synthetic import SyntheticFaces
-from faceprint.data.write_records import RecordSetWriter
+from faceprint.data.write_set import write_set
+from faceprint.files import write_whole
 
 SIZE = (112, 112)
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -75,10 +79,34 @@ class PlainImages(Dataset[tuple[Tensor, int]]):
         return pixels.permute(2, 0, 1).float().div(255.0).sub(0.5).div(0.5), int(self.source.labels[index])
 
 
+class TorchBatches(Dataset[Any]):
+    """Whole uint8 batches, as ours, but in the shared memory that torch makes for each."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        images = np.empty((len(indices), *SIZE, 3), np.uint8)
+        for row, index in enumerate(indices):
+            images[row] = self.source[index][0]
+        return torch.from_numpy(images), torch.from_numpy(self.source.labels[indices])
+
+
+def as_it_is(batch: Any) -> Any:
+    return batch
+
+
 def plain_rate(source: Source, workers: int, batch_size: int, images: int) -> float:
     count = images // batch_size + WARM_UP
     order = BatchOrder(num_images=len(source), batch_size=batch_size, seed=1, first=0, last=count)
     return rate(iter(DataLoader(PlainImages(source), batch_sampler=order, num_workers=workers)), batch_size)
+
+
+def torch_rate(source: Source, workers: int, batch_size: int, images: int) -> float:
+    count = images // batch_size + WARM_UP
+    order = BatchOrder(num_images=len(source), batch_size=batch_size, seed=1, first=0, last=count)
+    batches = DataLoader(TorchBatches(source), batch_sampler=order, num_workers=workers, collate_fn=as_it_is)
+    return rate(iter(batches), batch_size)
 
 
 def pack(crops: str | None, folder: Path) -> tuple[RecordSource, str]:
@@ -86,14 +114,24 @@ def pack(crops: str | None, folder: Path) -> tuple[RecordSource, str]:
     photographs = os.environ.get("FACEPRINT_TEST_DATA")
     if crops is None and photographs:
         crops, model = str(folder / "crops"), Path(photographs) / "models" / "face_detection_yunet_2023mar.onnx"
-        align_folder(Path(photographs) / "data" / "lfw", crops, detector_model=model, size=SIZE)
-    source: Source = image_folder(crops) if crops else SyntheticFaces(100, 20, size=SIZE)
-    writer = RecordSetWriter(folder / "crops.rec", source.class_names)
-    for index in range(len(source)):
-        data = source.encoded(index) if crops else cv2.imencode(".jpg", source[index][0][..., ::-1], JPEG)[1].tobytes()
-        writer.write(data, int(source.labels[index]), source.name(index))
-    writer.finish()
+        align_folder(
+            Path(photographs) / "data" / "lfw",
+            crops,
+            detector=choose_detector("yunet", model),
+            size=SIZE,
+            executor=Processes(2),
+        )
+    source = image_folder(crops or write_faces(folder / "faces"))
+    write_set(source, folder / "crops.rec", kind="record")
     return RecordSource(folder / "crops.rec"), crops or "generated faces"
+
+
+def write_faces(folder: Path) -> str:
+    faces = SyntheticFaces(100, 20, size=SIZE)
+    for index, label in enumerate(faces.labels):
+        path = folder / faces.class_names[label] / f"{index}.jpg"
+        write_whole(path, cv2.imencode(".jpg", faces[index][0][..., ::-1], JPEG)[1].tobytes())
+    return str(folder)
 
 
 def decoders(encoded: list[bytes]) -> dict[str, Any]:
@@ -141,6 +179,11 @@ def _children() -> list[str]:
     return [pid for pid, path in stats.items() if path.read_text().rpartition(")")[2].split()[1] == me]
 
 
+def middle(name: str, turns: list[dict[str, float]], to: str | None = None) -> float:
+    """The median over turns of the speed `name`, or of its ratio to the speed `to` in the same turn."""
+    return statistics.median(turn[name] / (turn[to] if to else 1.0) for turn in turns)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops")
@@ -161,6 +204,7 @@ def main() -> None:
             turns.append(
                 {
                     "plain": plain_rate(source, args.workers, args.batch_size, args.images // 2),
+                    "torch": torch_rate(source, args.workers, args.batch_size, args.images),
                     "ours": loader_rate(source, InputSpec(size=SIZE), args.workers, args.batch_size, args.images),
                     "decoder": decode_rate(encoded, processes=args.workers, rounds=rounds, decode=opencv),
                 }
@@ -174,11 +218,10 @@ def main() -> None:
                     "mean_bytes": round(float(np.mean([len(data) for data in encoded]))),
                     "workers": args.workers,
                     "batch_size": args.batch_size,
-                    "images_per_second": {
-                        name: round(statistics.median(turn[name] for turn in turns)) for name in turns[0]
-                    },
-                    "ratio_to_plain": round(statistics.median(turn["ours"] / turn["plain"] for turn in turns), 2),
-                    "share_of_decoder": round(statistics.median(turn["ours"] / turn["decoder"] for turn in turns), 3),
+                    "images_per_second": {name: round(middle(name, turns)) for name in turns[0]},
+                    "ratio_to_plain": round(middle("ours", turns, "plain"), 2),
+                    "share_of_decoder": round(middle("ours", turns, "decoder"), 3),
+                    "torch_share_of_decoder": round(middle("torch", turns, "decoder"), 3),
                     "turns": [{name: round(value) for name, value in turn.items()} for turn in turns],
                     **decoders(encoded),
                     "worker_private_megabytes": private_megabytes(source, args.workers, args.batch_size),

@@ -122,6 +122,14 @@ class Classifier(Section):
     """Centres a class, of which the nearest counts: 3 suits noisy data (sub-center ArcFace)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target spread evenly over the classes."""
+    class_weights: Literal["none", "inverse", "effective"] = "none"
+    """Weight of each image's loss by the images of its class, n, with mean 1 over all images: n^-power, or the inverse
+    of the effective number of images, (1 - beta) / (1 - beta^n) (Cui et al. 2019)."""
+    class_weight_power: Fraction = 0.5
+    """Of `inverse`: 0 weighs every image alike, 1 every class."""
+    class_weight_beta: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of `effective`: 0 weighs every image alike, near 1 every class; past 1 / (1 - beta) images of a class, more of
+    them count little."""
     update: Literal["sampled", "dense"] = "sampled"
     """Centres left out of a step stay as they are, or move exactly as SGD would move them."""
     centres: Literal["fp32", "bf16"] = "fp32"
@@ -288,13 +296,17 @@ _SOURCES: dict[str, type[Section]] = {
 class Sampler(Section):
     """Which images make a batch."""
 
-    name: Literal["shuffle", "pk"] = "shuffle"
-    """All images in random order, or P identities with K images each (P x K = batch_size), as a triplet loss needs."""
+    name: Literal["shuffle", "pk", "balanced"] = "shuffle"
+    """All images in random order; P identities with K images each (P x K = batch_size), as a triplet loss needs; or
+    identities drawn by how many images they have, and an image of each."""
     images_per_identity: PositiveInt = 4
     """Of `pk`: K. Identities with fewer images repeat them."""
     window: PositiveInt | None = None
     """Of `shuffle`, for shards and Parquet: so many shards or row groups, drawn at random, are shuffled and read
     together before the next, which is much quicker where reading is slow to begin; null: all together."""
+    power: Fraction = 0.5
+    """Of `balanced`: an identity with n images is drawn with probability in proportion to n^power; 1 draws every image
+    alike, 0 every identity."""
 
 
 class Loader(Section):
@@ -480,8 +492,14 @@ class Config(Section):
     out: Path | None = None
     """The run folder; null: `runs/` and the recipe's name."""
     init_from: Path | None = None
-    """Whose weights are the first: a run folder (class centres too, where the people are the same), a model folder or a
-    file of published weights; null: random ones."""
+    """Whose weights are the first: a run folder (class centres too), a model folder or a file of published weights;
+    null: random ones."""
+    init_match: bool = True
+    """Of `init_from`: people who have the same name in both trainings keep their class centres. Say false where names
+    are numbers that mean others here."""
+    init_images: Count = 4
+    """Of `init_from`: the centre of a person who is new begins as the mean embedding of so many of their images; 0: as
+    random numbers."""
     seed: Count = 0
     """Of the first weights, the order of the data and the augmentation."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"

@@ -16,3 +16,11 @@ def resolve_device(name: str) -> torch.device:
         there = ", ".join(device for device, is_there in available.items() if is_there)
         raise UserError(f"device {name!r} is not available here; available: auto, {there}")
     return torch.device(name)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until `device` has done what it was given; the CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

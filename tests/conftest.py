@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
+
+from faceprint.data.executors import RayCluster
 
 # Tests run side by side, one core each; more threads than cores would wait for one another.
 torch.set_num_threads(1)
@@ -24,6 +27,25 @@ def test_data() -> Path:
     assert (path / "data").is_dir(), f"FACEPRINT_TEST_DATA={folder} has no data/"
     assert (path / "models").is_dir(), f"FACEPRINT_TEST_DATA={folder} has no models/"
     return path
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[RayCluster]:
+    """A Ray cluster of three worker processes on this machine, which find the modules of tests/data; skips without."""
+    ray = pytest.importorskip("ray")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    path = f"{Path(__file__).parent / 'data'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    ray.init(
+        "local",
+        num_cpus=3,
+        object_store_memory=128 << 20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": {"PYTHONPATH": path}},
+    )
+    yield RayCluster("local", workers=3)
+    ray.shutdown()
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from faceprint.data.benchmark import benchmark_loading
+from faceprint.data.folder import image_folder
+from faceprint.data.synthetic import SyntheticFaces
+from faceprint.data.write_set import write_set
 from faceprint.errors import UserError
 from faceprint.inference.benchmark import benchmark_embedding
 from faceprint.memory import keep_freed_memory
@@ -24,6 +30,22 @@ def test_embedding_benchmark() -> None:
     assert result["largest_embedding_difference"] < 1e-4
     ratio = result["fast"]["images_per_second"] / result["plain"]["images_per_second"]
     assert result["speedup"] == pytest.approx(ratio, rel=0.01)
+
+
+def test_loading_benchmark(tmp_path: Path) -> None:
+    write_set(SyntheticFaces(3, 4, size=(32, 32)), tmp_path / "crops", kind="folder")
+    source = image_folder(tmp_path / "crops")
+    result = benchmark_loading(source, workers=2, batch_size=4, images=40)
+    rates = result["images_per_second"]
+    assert set(rates) == {"read", "decode", "loader"}
+    assert result["loader_share_of_decoder"] == pytest.approx(rates["loader"] / rates["decode"], rel=0.01)
+    assert result["limit"].startswith(("decoding", "reading", "neither"))
+    with pytest.raises(UserError, match="at least 1"):
+        benchmark_loading(source, workers=0, batch_size=4, images=40)
+    for path in (tmp_path / "crops").rglob("*.png"):
+        path.write_bytes(b"broken")
+    with pytest.raises(UserError, match="nothing to measure"):
+        benchmark_loading(source, workers=1, batch_size=4, images=40)
 
 
 def test_impossible_sizes_are_refused() -> None:

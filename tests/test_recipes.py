@@ -47,6 +47,13 @@ ARCFACE_TORCH_TESTS = [
     ("CFP-FP", "accuracy"),
     ("LFW", "accuracy"),
 ]
+# Recipe, identities, sample rate, filtering threshold, MFR-ALL, then IJB-C at 1e-5 and 1e-4.
+WF12M_NOISY = [
+    ("wf12m_flip40_r50", 617_970, 1.0, 0.0, 43.87, 80.78, 88.35),
+    ("wf12m_flip40_r50_pfc01_filter04", 617_970, 0.1, 0.4, 80.20, 93.79, 96.11),
+    ("wf12m_conflict_r50", 1_017_970, 1.0, 0.0, 79.93, 91.56, 95.30),
+    ("wf12m_conflict_r50_pfc03_filter04", 1_017_970, 0.3, 0.4, 91.68, 95.75, 97.28),
+]
 # Backbone, size, LFW, AgeDB-30, CFP-FP, MegaFace rank-1, MegaFace TPR@FPR=1e-6.
 PYTORCH_FACE_RECOGNITION = [
     ("MobileFaceNet", 4, 99.3333, 92.5833, 94.0143, 68.46, 83.49),
@@ -105,8 +112,9 @@ def scores(config: Config) -> list[tuple[str, str, float]]:
 
 def test_every_row_has_a_recipe_and_every_recipe_a_row() -> None:
     documents = Counter(PurePosixPath(name).parent.name for name in list_recipes())
-    assert documents == {"": 3, "sn": 7, "arcface_torch": 5, "pytorch_face_recognition": 4, "insightface_2017": 26}
-    assert [len(SN), len(ARCFACE_TORCH), len(PYTORCH_FACE_RECOGNITION), len(INSIGHTFACE_2017)] == [7, 5, 4, 26]
+    assert documents == {"": 3, "sn": 7, "arcface_torch": 9, "pytorch_face_recognition": 4, "insightface_2017": 26}
+    rows = (SN, ARCFACE_TORCH, WF12M_NOISY, PYTORCH_FACE_RECOGNITION, INSIGHTFACE_2017)
+    assert [len(table) for table in rows] == [7, 5, 4, 4, 26]
     assert list_recipes()[:3] == OWN
 
 
@@ -136,6 +144,22 @@ def test_rows_of_arcface_torch(row: tuple[Any, ...]) -> None:
     assert (made.published.num_images, made.published.num_identities) == (5_179_510, 93_431)
     assert (made.published.gpus, made.accumulate, made.batch_size, made.reference_batch) == (8, 8, 128, 512)
     assert made.margin.options == {"scale": 64.0, "margin": 0.5}
+
+
+@pytest.mark.parametrize("row", WF12M_NOISY, ids=lambda row: row[0])
+def test_rows_with_noisy_labels(row: tuple[Any, ...]) -> None:
+    name, identities, rate, threshold, *figures = row
+    made = load_config(f"arcface_torch/{name}")
+    assert made.published is not None
+    tests = [("MFR-ALL", "TAR@FAR=1e-6"), ("IJB-C", "TAR@FAR=1e-5"), ("IJB-C", "TAR@FAR=1e-4")]
+    assert scores(made) == [(*test, figure) for test, figure in zip(tests, figures, strict=True)]
+    assert (made.published.num_images, made.published.num_identities) == (12_720_066, identities)
+    assert made.classifier.sample_rate == rate
+    options = made.margin.options
+    assert options.get("interclass_filtering_threshold", 0) == threshold
+    assert (made.margin.name, [options[name] for name in ("m1", "m2", "m3", "scale")]) == ("combined", [1, 0, 0.4, 64])
+    assert (made.epochs, made.optimizer.lr, made.schedule.name, made.schedule.warmup) == (20, 0.1, "polynomial", 2)
+    assert made.batch_size * made.accumulate == made.reference_batch == 1024
 
 
 @pytest.mark.parametrize("row", PYTORCH_FACE_RECOGNITION, ids=lambda row: row[0])

@@ -96,15 +96,18 @@ def cross_entropy(
     targets: Targets,
     classes: Classes,
     head: Head,
+    weights: Tensor | None = None,
 ) -> Loss:
     """Mean loss of embeddings x (B, D) against the active centres; float32, with gradients by x, norms and centres.
 
     softmax: log sum_j exp(z_j) - z_y; binary: sum_j softplus(z_j) - z_y, which is the sum of both kinds' binary
     cross-entropies. z are the margin's logits. With smoothing e, z_y becomes (1 - e) z_y + e mean_j z_j. Gradients of
-    sampled centres go to `head.receive`, those of all centres to `centres.grad`.
+    sampled centres go to `head.receive`, those of all centres to `centres.grad`. `weights` (B,) multiply each sample's
+    loss before the mean over B; None: all are 1.
     """
     parameters = list(head.margin.parameters())
-    loss, best = _CrossEntropy.apply(x, norms, centres, bias, targets, classes, head, *parameters)  # pyright: ignore[reportGeneralTypeIssues]
+    shares = (x.new_ones(len(x)) if weights is None else weights) / len(x)
+    loss, best = _CrossEntropy.apply(x, norms, centres, bias, targets, classes, head, shares, *parameters)  # pyright: ignore[reportGeneralTypeIssues]
     return Loss(loss, best)
 
 
@@ -191,6 +194,7 @@ class _CrossEntropy(torch.autograd.Function):
         targets: Targets,
         classes: Classes,
         head: Head,
+        shares: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
         softmax = head.margin.loss == "softmax"
@@ -218,8 +222,9 @@ class _CrossEntropy(torch.autograd.Function):
             reduced = _sum_over_processes(total)
         own, everything = _sum_over_processes(torch.stack([own, everything])).unbind()
         smoothing = head.label_smoothing
-        loss = (reduced - (1 - smoothing) * own - smoothing / classes.num_active * everything).mean()
-        ctx.save_for_backward(x, norms, centres, bias, targets.score, targets.row, reduced, *parameters)
+        losses = reduced - (1 - smoothing) * own - smoothing / classes.num_active * everything
+        loss = (shares * losses).sum()
+        ctx.save_for_backward(x, norms, centres, bias, targets.score, targets.row, reduced, shares, *parameters)
         ctx.classes, ctx.head, ctx.inverses = classes, head, inverses
         if head.margin.training:
             head.margin.end(reduced, own)
@@ -229,9 +234,9 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, norms, centres, bias, target, _, reduced, *parameters = ctx.saved_tensors
+        x, norms, centres, bias, target, _, reduced, shares, *parameters = ctx.saved_tensors
         classes, head = ctx.classes, ctx.head
-        share = grads[0] / len(x)
+        shares = grads[0] * shares[:, None]
         smoothing = head.label_smoothing
         count = (len(centres) // head.sub_centers if classes.rows is None else len(classes.rows)) * head.sub_centers
         by_x = torch.zeros_like(x)
@@ -250,7 +255,7 @@ class _CrossEntropy(torch.autograd.Function):
             slope.scatter_add_(1, block.positives.clamp_min(0)[:, None], -present[:, None])
             if smoothing:
                 slope -= smoothing / classes.num_active
-            slope *= share
+            slope *= shares
             found = torch.autograd.grad(logits, [*inputs, *parameters], slope, allow_unused=True)
             by_scores = found[0]
             for total, part in zip((by_target, by_norms, *by_parameters), found[1:], strict=True):
@@ -279,9 +284,9 @@ class _CrossEntropy(torch.autograd.Function):
             _sum_over_processes(total)
         _add_targets(ctx, by_target, by_x, by_weights, by_bias)
         if classes.rows is None:
-            return by_x, by_norms, by_weights.to(centres.dtype), by_bias, None, None, None, *by_parameters
+            return by_x, by_norms, by_weights.to(centres.dtype), by_bias, *[None] * 4, *by_parameters
         head.receive(classes.rows, by_weights)
-        return by_x, by_norms, None, _spread(by_bias, bias, classes.rows), None, None, None, *by_parameters
+        return by_x, by_norms, None, _spread(by_bias, bias, classes.rows), *[None] * 4, *by_parameters
 
 
 def _best_other(block: _Block, head: Head) -> Tensor:

@@ -107,6 +107,7 @@ def _together(parts: Sequence[BatchStatistics], shares: Sequence[float]) -> Batc
 
     return BatchStatistics(
         target_cosine=mean([part.target_cosine for part in parts]),
+        lowest_cosine=torch.stack([part.lowest_cosine for part in parts]).min(),
         accuracy=mean([part.accuracy for part in parts]),
         embedding_norm=mean([part.embedding_norm for part in parts]),
         active_classes=sum(part.active_classes for part in parts),

@@ -27,6 +27,8 @@ class BatchStatistics(NamedTuple):
 
     target_cosine: Tensor
     """Mean cosine between an embedding and the centre of its own class."""
+    lowest_cosine: Tensor
+    """The lowest of those cosines: of an image that may have a wrong label."""
     accuracy: Tensor
     """Share of the batch whose own class scores highest of the active ones, without margin, in [0, 1]."""
     embedding_norm: Tensor
@@ -50,7 +52,8 @@ class PartialFC(nn.Module):
     `sub_centers` K gives each class K centres, of which the nearest counts (sub-center ArcFace). `label_smoothing` e
     puts e of the weight evenly on the active classes. `centres` "bf16" stores centres in half the memory, rounded
     stochastically; `product` "bf16" makes the products with centres in bfloat16, each result rounded to it; a sample's
-    score against its own class stays float32.
+    score against its own class stays float32. `class_weights` (C,) float multiply the loss of each sample by its own
+    class's (see `weighting.py`); they are options, not state.
     Margin, softmax and loss are float32 always. Nothing of size batch x classes is stored, nor, with r below 1, of
     size classes x dimensions beside centres and momentum: see `cross_entropy.py`.
 
@@ -59,6 +62,7 @@ class PartialFC(nn.Module):
     """
 
     draws: Tensor
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class PartialFC(nn.Module):
         centres: Literal["fp32", "bf16"] = "fp32",
         product: Literal["fp32", "bf16"] = "fp32",
         same_for_any_world: bool = False,
+        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -82,6 +87,8 @@ class PartialFC(nn.Module):
             raise UserError(f"sub_centers {sub_centers}: each class has at least 1 centre")
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing {label_smoothing}: lies in [0, 1)")
+        if class_weights is not None and class_weights.shape != (num_classes,):
+            raise UserError(f"class_weights {tuple(class_weights.shape)}: one a class, ({num_classes},)")
         if num_classes < world_size():
             raise UserError(f"{num_classes} identities cannot be spread over {world_size()} processes")
         self.embedding_dim = embedding_dim
@@ -100,6 +107,7 @@ class PartialFC(nn.Module):
         self.centres = nn.Parameter(weights, requires_grad=sample_rate == 1)
         self.bias = None if margin.normalized else nn.Parameter(torch.zeros(self.num_local * sub_centers))
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64, device="cpu"))
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.gradients: list[tuple[Tensor, Tensor]] = []
         """Of sampled centres since the last step: rows (S K,) of `centres` and their gradients (S K, D) float32."""
         self._optimizer: CentreOptimizer | None = None
@@ -130,12 +138,14 @@ class PartialFC(nn.Module):
             targets = target_scores(x, self.centres, self.bias, classes, head)
             if self.training:
                 self.margin.begin(targets.score, norms.detach())
-            loss, best_other = cross_entropy(x, norms, self.centres, self.bias, targets, classes, head)
+            weights = None if self.class_weights is None else self.class_weights[labels]
+            loss, best_other = cross_entropy(x, norms, self.centres, self.bias, targets, classes, head, weights)
             penalty = self.margin.penalty(norms)
             # Each process's gradient by the norms is summed up: the penalty's must come from one of them.
             loss = loss + (penalty if rank() == 0 else penalty.detach())
             return loss, BatchStatistics(
                 targets.cosine.mean(),
+                targets.cosine.min(),
                 (targets.score >= best_other).float().mean(),
                 norms.detach().mean(),
                 classes.num_active,

@@ -26,17 +26,28 @@ PATTERN = "centres-*.safetensors"
 
 
 @torch.no_grad()
-def save_classes(folder: Path, classifier: PartialFC, optimizer: CentreOptimizer | None = None) -> Path:
+def save_classes(
+    folder: Path, classifier: PartialFC, optimizer: CentreOptimizer | None = None, classes: range | None = None
+) -> Path:
     """Write the classes of this process, and what `optimizer` remembers of them, into `folder`; every process does.
 
-    The file is there whole or not at all; its name says which classes are in it.
+    `classes` are a range of them (of class numbers, step 1), None: all. The file is there whole or not at all; its
+    name says which classes are in it. Raises `UserError` for a range that this process does not have.
     """
     if optimizer is not None:
         optimizer.flush()
-    first, last = classifier.first_class, classifier.first_class + classifier.num_local
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(classifier, optimizer)}
-    described = {"num_classes": str(classifier.num_classes), "sub_centers": str(classifier.sub_centers)}
-    path = folder / f"centres-{first:010d}-{last:010d}.safetensors"
+    own = range(classifier.first_class, classifier.first_class + classifier.num_local)
+    wanted = own if classes is None else classes
+    if wanted.step != 1 or not own.start <= wanted.start < wanted.stop <= own.stop:
+        raise UserError(f"classes {wanted}: this process has {own.start} .. {own.stop - 1}")
+    rows = slice(*((place - own.start) * classifier.sub_centers for place in (wanted.start, wanted.stop)))
+    tensors = {name: tensor.detach()[rows].cpu().contiguous() for name, tensor in _tensors(classifier, optimizer)}
+    described = {
+        "num_classes": str(classifier.num_classes),
+        "sub_centers": str(classifier.sub_centers),
+        "first_class": str(wanted.start),
+    }
+    path = folder / f"centres-{wanted.start:010d}-{wanted.stop:010d}.safetensors"
     write_whole(path, safetensors.torch.save(tensors, described))
     return path
 
@@ -70,8 +81,8 @@ def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = Non
     """A classifier with the classes `keep` (N,) of this one, in that order, and after them one for each row of `new`.
 
     `new` (M, D) are embeddings, such as the mean of a new identity's images: its centres take their direction, and the
-    mean length of the kept ones. For one process; every option stays. Raises `UserError` for classes that are not
-    there.
+    mean length of the kept ones. For one process; every option stays but `class_weights`, which count other images
+    now. Raises `UserError` for classes that are not there.
     """
     if classifier.num_local != classifier.num_classes:
         raise UserError("classes are changed in one process; save them and load them there")
@@ -82,7 +93,7 @@ def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = Non
     added = torch.empty(0, subs, dim)
     if new is not None:
         length = kept.norm(dim=2).mean() if len(kept) else torch.tensor(1.0)
-        added = (nn.functional.normalize(new.float()) * length)[:, None].expand(-1, subs, -1)
+        added = new_centres(new, length).expand(-1, subs, -1)
     changed = PartialFC(
         dim,
         len(kept) + len(added),
@@ -99,6 +110,11 @@ def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = Non
         if changed.bias is not None and classifier.bias is not None:
             changed.bias[: len(kept) * subs] = classifier.bias.view(-1, subs)[keep].flatten()
     return changed
+
+
+def new_centres(embeddings: Tensor, length: Tensor) -> Tensor:
+    """Centres (M, 1, D) in the direction of `embeddings` (M, D), all of this `length`."""
+    return (nn.functional.normalize(embeddings.float()) * length)[:, None]
 
 
 def _tensors(classifier: PartialFC, optimizer: CentreOptimizer | None) -> Iterator[tuple[str, Tensor]]:
@@ -118,11 +134,18 @@ def _check(file: Path, described: dict[str, str], classifier: PartialFC) -> None
             raise UserError(f"{file}: is of {key}={given}, this classifier has {own}")
 
 
+def _first_row(file: Path, described: dict[str, str]) -> int:
+    """The row of the logical tensor that the file begins with. `_check` has seen `described`."""
+    first = described.get("first_class", "")
+    if not (first.isascii() and first.isdigit()):
+        raise UserError(f"{file}: does not say which class it begins with (first_class is {first!r})")
+    return int(first) * int(described["sub_centers"])
+
+
 def _rows(folder: Path, files: list[Path], opened: list[Any], name: str, wanted: range, own: Tensor) -> Tensor:
     """Rows `wanted` of the logical tensor `name`, of the shape and type of `own`."""
     found = torch.empty(own.shape, dtype=own.dtype)
     missing = len(wanted)
-    at = 0
     for file, tensors in zip(files, opened, strict=True):
         if name not in tensors.keys():  # noqa: SIM118 - not a mapping
             raise UserError(f"{file}: has no {name}; it was saved without, or by another optimiser")
@@ -130,11 +153,11 @@ def _rows(folder: Path, files: list[Path], opened: list[Any], name: str, wanted:
         shape = rows.get_shape()
         if shape[1:] != list(own.shape[1:]):
             raise UserError(f"{file}: {name} has rows of shape {shape[1:]}, here they have {list(own.shape[1:])}")
+        at = _first_row(file, tensors.metadata())
         low, high = max(wanted.start, at), min(wanted.stop, at + shape[0])
         if low < high:
             found[low - wanted.start : high - wanted.start] = rows[low - at : high - at]
             missing -= high - low
-        at += shape[0]
     if missing:
         raise UserError(f"{folder}: {missing:,} rows of {name} are in none of its {len(files)} files")
     return found

@@ -17,9 +17,9 @@ Mining = Literal["batch_hard", "semi_hard"]
 class TripletLoss(nn.Module):
     """mean(max(0, d(a, p) - d(a, n) + m)) over triplets of anchor, positive (same identity) and negative (another).
 
-    d is the squared Euclidean distance of L2-normalised embeddings, 0..4 (Schroff et al., arXiv 1503.03832, equation
-    2); 0 <= `margin` m <= 4. `mining` chooses the triplets:
-    - "batch_hard": an anchor's farthest positive and nearest negative (Hermans et al., arXiv 1703.07737, equation 5;
+    d is the squared Euclidean distance of L2-normalised embeddings, 0..4 (Schroff et al., arXiv 1503.03832, section
+    3.1); 0 <= `margin` m <= 4. `mining` chooses the triplets:
+    - "batch_hard": an anchor's farthest positive and nearest negative (Hermans et al., arXiv 1703.07737, section 2;
       **squared distances, because the gradient of plain ones has no bound at 0**);
     - "semi_hard": for each anchor and positive the nearest negative that is farther than the positive (section 3.2 of
       1503.03832); where there is none, the farthest negative.
@@ -42,8 +42,9 @@ class TripletLoss(nn.Module):
         return self.measure(embeddings, labels)[0]
 
     def measure(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, BatchStatistics]:
-        """As `forward`, with the statistics of the batch: the mean cosine of the same identity's pairs, the share of
-        images whose nearest other image is of their own identity, and the mean length of the embeddings."""
+        """As `forward`, with the statistics of the batch: the mean and the lowest cosine of the same identity's
+        pairs, the share of images whose nearest other image is of their own identity, and the mean length of the
+        embeddings."""
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
             cosine = functional.normalize(embeddings) @ functional.normalize(embeddings).T
@@ -78,6 +79,7 @@ def semi_hard(distances: Tensor, positives: Tensor, negatives: Tensor) -> tuple[
 
 def _describe(cosine: Tensor, positives: Tensor, others: Tensor, embeddings: Tensor) -> BatchStatistics:
     own = cosine.where(positives, 0.0).sum() / positives.sum().clamp_min(1)
+    lowest = cosine.where(positives, 1.0).amin()
     nearest = cosine.where(others, -torch.inf).argmax(1, keepdim=True)
     right = positives.gather(1, nearest).float().mean()
-    return BatchStatistics(own, right, embeddings.norm(dim=1).mean())
+    return BatchStatistics(own, lowest, right, embeddings.norm(dim=1).mean())

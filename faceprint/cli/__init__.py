@@ -8,6 +8,7 @@ import typer
 
 from faceprint.cli import (
     bench,
+    centres,
     data,
     data_check,
     data_clean,
@@ -48,6 +49,7 @@ app.command("export")(export.export)
 app.command("import")(import_weights.import_weights)
 app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
+app.command("centres")(centres.centres)
 app.command("harden")(harden.harden)
 app.command("plot")(plot.plot)
 app.command("zoo")(zoo.zoo)

@@ -76,10 +76,10 @@ def stats(
 
 
 def _look(source: Path, fast: bool, detector_model: str | None, workers: int | None) -> Check:
-    from faceprint.data.align_folder import WorkerDied
     from faceprint.data.check import check_source
     from faceprint.data.formats import open_source
     from faceprint.data.model_files import find_model
+    from faceprint.errors import WorkerDied
 
     detector = find_model(detector_model) if detector_model else None
     with progress_bar("checking", "images") as progress:

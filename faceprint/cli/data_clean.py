@@ -36,7 +36,7 @@ def clean(
         typer.Option(
             min=-1,
             max=1,
-            help="Above this identities are alike. Default: what an image has to the others of its identity.",
+            help="Above this identities are alike. Default: what 9 in 10 images have to their identity.",
         ),
     ] = None,
     batch_size: BatchOption = 64,
@@ -82,7 +82,7 @@ def overlap(
     cosine: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
-            min=-1, max=1, help="Above this a test image overlaps. Default: what images of SRC have to their own."
+            min=-1, max=1, help="Above this a test image overlaps. Default: what 9 in 10 images have to their identity."
         ),
     ] = None,
     by: Annotated[str, typer.Option(help="Compare with the identities' centres or with all their images.")] = "centres",

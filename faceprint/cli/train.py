@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, Optional
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from faceprint.cli.output import JsonOption, err, print_table, write_json
+
+if TYPE_CHECKING:
+    from faceprint.classifier.estimate import HeadEstimate
 
 
 def train(
@@ -47,7 +51,7 @@ def train(
     shown = [
         (key.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
         for key, value in result.items()
-        if value is not None and key != "evaluations"
+        if value is not None and key not in ("evaluations", "head_estimate")
     ]
     shown += [(f"{record['protocol']}: accuracy", f"{record['accuracy']:.4f}") for record in result["evaluations"]]
     print_table("Training", ("", ""), shown, json_target=json_file)
@@ -65,15 +69,22 @@ def describe(run: Any) -> str:
     where = "dry run: nothing is saved" if run.folder is None else f"run folder {run.folder}"
     if run.step:
         where += f", resumed at step {run.step}"
-    head = f"; class centres take {run.trainer.head_bytes / 2**20:,.0f} MiB" if run.trainer.head_bytes else ""
     passed_over = "".join(f"\npassed over: {count:,} {what}" for what, count in skipped(run.trainer.source).items())
     origin = f"\nstarts from: {run.trainer.origin}" if run.trainer.origin else ""
     return (
         f"{config.network.name} ({parameters / 1e6:.2f} M parameters), {config.margin.name},"
         f" {plan.num_images:,} images of {plan.num_classes:,} identities, {run.trainer.device}\n"
         f"{plan.total_steps:,} steps of {plan.global_batch} images ({plan.epoch(plan.total_steps):.1f} epochs),"
-        f" learning rate {plan.base_lr:g}{head}; {where}{origin}{passed_over}"
+        f" learning rate {plan.base_lr:g}{describe_head(run.trainer.head)}; {where}{origin}{passed_over}"
     )
+
+
+def describe_head(head: HeadEstimate | None) -> str:
+    """What the class centres will take, and advice where there is any."""
+    if head is None:
+        return ""
+    advice = f" ({head.advice})" if head.advice else ""
+    return f"; class centres take {head.bytes / 2**20:,.0f} MiB and about {1e3 * head.seconds:,.1f} ms a step{advice}"
 
 
 def summary(run: Any, outcome: Any) -> dict[str, Any]:
@@ -87,6 +98,7 @@ def summary(run: Any, outcome: Any) -> dict[str, Any]:
         "samples_per_second": outcome.train_record.get("samples_per_second"),
         "data_wait_fraction": outcome.train_record.get("data_wait_fraction"),
         "unreadable_images": len(outcome.unreadable),
+        "head_estimate": None if run.trainer.head is None else asdict(run.trainer.head),
         "best_accuracy": run.best,
         "evaluations": outcome.evaluation_records,
     }

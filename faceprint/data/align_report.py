@@ -23,15 +23,17 @@ class CropSettings:
     source: str
     size: tuple[int, int]
     choose: str
+    detector: str
+    detector_sha256: str | None
     score_threshold: float
     refine: bool
     image_format: str
-    detector_sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlignReport:
-    """What one run did. Names are paths relative to the source, with forward slashes.
+    """What one run did. Names are paths relative to the source folder, with forward slashes, or what another source
+    calls its images.
 
     photographs = found + already_done + len(not_found) + len(unreadable). `unreadable` holds (name, reason).
     `other_files` were not looked at: hidden, no plain files, or with the extension of no image.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from faceprint.data.images import Image, ImageError, decode_image
 from faceprint.data.pixels import InputSpec
-from faceprint.data.shared import SharedArray, shared_array
+from faceprint.data.shared import SharedArray, shared_array, shared_memory_left
 from faceprint.data.source import Source
 from faceprint.errors import UserError
 from faceprint.memory import free_memory
@@ -45,11 +46,12 @@ def _encoded_bytes(source: Source) -> int:
 
 
 def _check(needed: int, kind: str) -> None:
-    free = free_memory()
+    limits = {"are free": free_memory(), "/dev/shm has left (docker run --shm-size sets it)": shared_memory_left()}
+    where, free = min(limits.items(), key=lambda limit: math.inf if limit[1] is None else limit[1])
     if free is not None and needed > MOST_OF_FREE * free:
         raise UserError(
-            f"loader.cache={kind} needs about {needed / 2**30:.2f} GiB; {MOST_OF_FREE:.0%} of the"
-            f" {free / 2**30:.2f} GiB that are free may be taken; use {'encoded or ' if kind == 'decoded' else ''}none"
+            f"loader.cache={kind} needs about {needed / 2**30:.2f} GiB, and may take {MOST_OF_FREE:.0%} of the"
+            f" {free / 2**30:.2f} GiB that {where}; use {'encoded or ' if kind == 'decoded' else ''}none"
         )
 
 
@@ -90,6 +92,9 @@ class CachedSource:
 
     def encoded(self, index: int) -> bytes:
         return self.store.encoded(index)
+
+    def stored_path(self, index: int) -> str:
+        return self.source.stored_path(index)
 
     def name(self, index: int) -> str:
         return self.source.name(index)

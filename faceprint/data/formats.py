@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from faceprint.data.folder import image_folder
 from faceprint.data.folder_writer import FolderWriter
+from faceprint.data.landmarks import PARQUET as LANDMARKS
 from faceprint.data.lists import image_list
 from faceprint.data.parquet import ParquetWriter, parquet_source
 from faceprint.data.record_source import RecordSource, is_record_set
@@ -82,8 +83,10 @@ PARTIAL = ".partial"
 
 
 def _holds(path: Path, suffix: str) -> bool:
-    """Whether `path` is a file, or a folder with a file in it, that ends in `suffix`."""
-    return path.name.endswith(suffix) or (path.is_dir() and any(file.name.endswith(suffix) for file in path.iterdir()))
+    """Whether `path` is a file, or a folder with a file in it, that ends in `suffix`; a table beside crops is none."""
+    if not path.is_dir():
+        return path.name.endswith(suffix)
+    return any(file.name.endswith(suffix) and file.name != LANDMARKS for file in path.iterdir())
 
 
 LIST_SUFFIXES = (".lst", ".txt", ".csv", ".tsv")

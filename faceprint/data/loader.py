@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from faceprint.cores import num_cores
 from faceprint.data.gpu_decoder import Decoder
 from faceprint.data.images import Image, ImageError, check_encoded
 from faceprint.data.pixels import InputSpec
@@ -55,8 +55,17 @@ class _Pixels:
                 unreadable[self.source.name(candidate)] = str(error)
                 continue
             self.spec.check(image, self.source.name(candidate))
+            _check_label(self.source, candidate, label)
             return image, label
         raise UserError("none of the images can be read: " + "; ".join(list(unreadable.values())[:3]))
+
+
+def _check_label(source: Source, index: int, label: int) -> None:
+    if not 0 <= label < len(source.class_names):
+        raise UserError(
+            f"{source.name(index)}: its label is {label}, and labels lie in 0 .. {len(source.class_names) - 1}, one for"
+            " each identity of the data; mend the list or record"
+        )
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,11 @@ class _Encoded:
 
     def __call__(self, indices: NDArray[np.int64], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Reply:
         labels[:] = self.source.labels[indices]
+        try:
+            for index, label in zip(indices.tolist(), labels.tolist(), strict=True):
+                _check_label(self.source, index, label)
+        except UserError as error:
+            return Reply(mistake=str(error))
         return Reply(encoded=[self.read(index) for index in indices.tolist()])
 
     def read(self, index: int) -> bytes:
@@ -84,7 +98,7 @@ def _from(index: int, count: int) -> Iterator[int]:
 
 def default_workers() -> int:
     """Half of the cores, at least one, at most eight: the network needs the rest."""
-    return max(1, min(8, (os.cpu_count() or 2) // 2))
+    return max(1, min(8, num_cores() // 2))
 
 
 @dataclass

@@ -174,7 +174,7 @@ def parquet_source(
 def open_parquet(path: str) -> Any:
     """A pyarrow ParquetFile. Raises `UserError` for a file that is none."""
     parquet = require("pyarrow.parquet", "parquet", "Parquet files")
-    with reading(f"{path}, as a Parquet file,"):
+    with reading(f"{path} as a Parquet file"):
         return parquet.ParquetFile(open_file(path), page_checksum_verification=True)
 
 

@@ -19,6 +19,9 @@ from faceprint.errors import UserError
 ROUNDS = 12
 """Of the permutation. With eight, sets of five images show a bias over 20,000 epochs; with twelve they do not."""
 
+_AT_ONCE = 8192
+"""Positions that are shuffled in one go: a few hundred at a time would cost ten times as much each."""
+
 
 class Order(Protocol):
     """The images of every batch of one process, as indices into the source; all batches are of one size."""
@@ -96,13 +99,18 @@ class BatchOrder:
         return len(self.blocks)
 
     def __iter__(self) -> Iterator[list[int]]:
-        return map(self.block, self.blocks)
+        at_once = _AT_ONCE // self.batch_size + 1
+        for first in range(0, len(self), at_once):
+            yield from self._places(np.array(self.blocks[first : first + at_once])).tolist()
 
-    def block(self, number: int) -> list[int]:
-        """The indices of block `number` (from 0) of the stream."""
-        epochs, places = np.divmod(np.arange(self.batch_size) + number * self.batch_size, self.num_images)
-        parts = [self.draw(self.seed, int(epoch), places[epochs == epoch]) for epoch in np.unique(epochs)]
-        return np.concatenate(parts).tolist()
+    def _places(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The indices of those blocks of the stream (numbered from 0): int64 (len(blocks), batch_size)."""
+        stream = blocks[:, None] * self.batch_size + np.arange(self.batch_size)
+        epochs, indices = np.divmod(stream, self.num_images)
+        for epoch in np.unique(epochs).tolist():
+            chosen = epochs == epoch
+            indices[chosen] = self.draw(self.seed, epoch, indices[chosen])
+        return indices
 
 
 class IdentityOrder:
@@ -158,3 +166,45 @@ class IdentityOrder:
     def _draw(self, who: int, random: np.random.Generator) -> NDArray[np.integer]:
         images = self.by_identity[self.ends[who - 1] if who else 0 : self.ends[who]]
         return np.resize(random.permutation(images), self.images_per_identity)
+
+
+class BalancedOrder:
+    """Batches of `batch_size` indices, with rare identities more often: `first` .. `last` - 1 of this process.
+
+    For every place of a batch an identity is drawn with probability in proportion to n^`power`, n the number of its
+    images, and then one of its images, each independent of the others: power 1 draws every image alike, 0 every
+    identity. `labels` (N,) is the identity of every image. Batches are blocks of one stream, of which the process
+    numbered `rank` of `world` takes blocks rank, rank + world, …; each block is a function of `seed` and its number.
+    """
+
+    def __init__(
+        self,
+        *,
+        labels: NDArray[np.int64],
+        power: float,
+        batch_size: int,
+        seed: int,
+        first: int,
+        last: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.images = np.argsort(labels, kind="stable")
+        _, self.starts, self.counts = np.unique(labels[self.images], return_index=True, return_counts=True)
+        weights = self.counts.astype(np.float64) ** power
+        self.bounds = np.cumsum(weights) / weights.sum()
+        self.batch_size = batch_size
+        self.seed = seed
+        self.blocks = range(first * world + rank, last * world + rank, world)
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(self.block, self.blocks)
+
+    def block(self, number: int) -> list[int]:
+        """The indices of block `number` (from 0)."""
+        random = np.random.Generator(np.random.Philox(key=[self.seed, number], counter=[0, 0, 0, 2]))
+        who = np.searchsorted(self.bounds[:-1], random.random(self.batch_size), side="right")
+        return self.images[self.starts[who] + random.integers(self.counts[who])].tolist()

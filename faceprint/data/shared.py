@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import math
+import shutil
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,12 @@ class SharedArray:
     def array(self) -> NDArray[Any]:
         """The memory itself, not a copy."""
         return np.frombuffer(self.memory, self.dtype, math.prod(self.shape)).reshape(self.shape)
+
+
+def shared_memory_left() -> int | None:
+    """Bytes that may still be shared: containers often allow little; None where there is no such limit."""
+    folder = Path("/dev/shm")
+    return shutil.disk_usage(folder).free if folder.is_dir() else None
 
 
 def shared_array(context: BaseContext, shape: tuple[int, ...], dtype: DTypeLike) -> SharedArray:

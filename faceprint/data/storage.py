@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def open_file(path: str, *, sequential: bool = False) -> Any:
 
 
 @contextmanager
-def reading(name: str, error_type: type[UserError] = UserError) -> Iterator[None]:
+def reading(name: str, error_type: type[UserError] = UserError) -> Generator[None]:
     """Every exception within becomes an `error_type` that names `name`.
 
     Each back end of fsspec raises exceptions of its own, of no common kind.

@@ -1,7 +1,7 @@
 """Worker processes that fill batches in shared memory, in the order in which they are asked for.
 
 PyTorch's DataLoader makes new shared memory for every batch, which the system must zero and map page by page in two
-processes: here it reached 55 % of what the decoder does alone, the ring below more than 85 % (benchmarks/loader.py).
+processes; the ring is made once (benchmarks/loader.py has both, and the decoder alone, beside each other).
 Only the number of a slot and what went wrong go through a pipe.
 """
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from faceprint.data.source import Source
 from faceprint.errors import UserError
 from faceprint.evaluation.embeddings import Embeds
-from faceprint.evaluation.neighbours import nearest
+from faceprint.evaluation.neighbours import Neighbours, nearest
 from faceprint.evaluation.source_embeddings import (
     SourceEmbeddings,
     embed_source,
+    near_cosine,
     robust_centres,
-    typical_cosine,
 )
 from faceprint.files import write_csv
 
@@ -76,31 +76,36 @@ def clean_source(
     scratch: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Cleaning:
-    """Embed `source` once and look for outliers and for identities that look alike.
+    """Embed `source` once, as `embed_source` does, and ask `find_wrong`. Raises as they do."""
+    embeddings = embed_source(embedder, source, batch_size=batch_size, scratch=scratch, progress=progress)
+    return find_wrong(source, embeddings, outlier_limit=outlier_limit, alike_limit=alike_limit, device=device)
+
+
+def find_wrong(
+    source: Source,
+    embeddings: SourceEmbeddings,
+    *,
+    outlier_limit: float | None = None,
+    alike_limit: float | None = None,
+    device: str = "auto",
+) -> Cleaning:
+    """Outliers of the identities of `source`, and identities that look alike, by its `embeddings`.
 
     An image is an outlier where its cosine to the centre of its identity (`robust_centres`) is below `outlier_limit`,
     by default the one that 1 in 1,000 strangers reaches, measured on images and centres of other identities: it is no
     more like its identity than anybody. Two identities look alike where their centres' cosine is above `alike_limit`,
-    by default `typical_cosine`, what an image has to the others of its identity. Raises `UserError` as `embed_source`
-    does, and for fewer than two identities.
+    by default `near_cosine`, what nine in ten images have to the others of their identity. Raises `UserError` for
+    fewer than two identities, and where `near_cosine` has nothing to go by.
     """
-    embeddings = embed_source(embedder, source, batch_size=batch_size, scratch=scratch, progress=progress)
     centres, labels = robust_centres(embeddings)
     if len(labels) < 2:
         raise UserError("cleaning compares identities; the set has a single one")
     own = np.searchsorted(labels, embeddings.labels)
     own_cosine = paired_cosine(embeddings.vectors, centres, own)
     low = stranger_limit(embeddings.vectors, centres, own) if outlier_limit is None else outlier_limit
-    high = typical_cosine(embeddings) if alike_limit is None else alike_limit
+    high = near_cosine(embeddings) if alike_limit is None else alike_limit
     outliers = np.flatnonzero(own_cosine < low)
-    other = nearest(
-        embeddings.vectors[outliers],
-        centres,
-        1,
-        query_class=own[outliers],
-        gallery_class=np.arange(len(labels)),
-        device=device,
-    )
+    other = _nearest_other(embeddings.vectors[outliers], own[outliers], centres, device)
     alike, alike_cosine = _alike(centres, high, device)
     return Cleaning(
         source=source,
@@ -114,6 +119,12 @@ def clean_source(
         alike=labels[alike],
         alike_cosine=alike_cosine,
     )
+
+
+def _nearest_other(vectors: Floats, own: Ints, centres: Floats, device: str) -> Neighbours:
+    """The nearest centre of each vector but its own."""
+    rows = np.arange(len(centres))
+    return nearest(vectors, centres, 1, query_class=own, gallery_class=rows, device=device)
 
 
 def paired_cosine(vectors: Floats, centres: Floats, rows: Ints) -> Floats:

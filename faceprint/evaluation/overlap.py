@@ -15,7 +15,7 @@ from faceprint.evaluation.embeddings import Embeds
 from faceprint.evaluation.neighbours import nearest
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import prepared_images
-from faceprint.evaluation.source_embeddings import embed_source, robust_centres, typical_cosine
+from faceprint.evaluation.source_embeddings import embed_source, near_cosine, robust_centres
 from faceprint.files import write_csv
 from faceprint.registry import unknown
 
@@ -67,14 +67,14 @@ def find_overlap(
     """The identities of `source` that images of `test` are near to, the five nearest of each.
 
     `by` "centres" compares with the identities' centres (`robust_centres`), "images" with every image. Near is a cosine
-    of `limit`, by default `typical_cosine` of the set. Raises as `embed_source` does; of a
+    of `limit`, by default `near_cosine` of the set. Raises as `embed_source` does; of a
     `PairSet` every image must be readable.
     """
     if by not in BY:
         raise unknown("way to compare", by, list(BY))
     embeddings = embed_source(embedder, source, batch_size=batch_size, scratch=scratch, progress=progress)
     centres, labels = robust_centres(embeddings)
-    least = typical_cosine(embeddings) if limit is None else limit
+    least = near_cosine(embeddings) if limit is None else limit
     vectors, names, unreadable = _embed_test(embedder, test, batch_size, progress)
     gallery, owner = {"centres": (centres, labels), "images": (embeddings.vectors, embeddings.labels)}[by]
     found = nearest(vectors, gallery, min(_CANDIDATES, len(gallery)), device=device)

@@ -138,9 +138,12 @@ def unseen_cosines(embeddings: SourceEmbeddings) -> Floats:
     return np.concatenate(cosines)
 
 
-def typical_cosine(embeddings: SourceEmbeddings) -> float:
-    """The median of `unseen_cosines`: how near an image is to its identity. Raises `UserError` where none has two."""
+def near_cosine(embeddings: SourceEmbeddings) -> float:
+    """The cosine that nine in ten images have to the others of their identity: what is nearer is taken for one person.
+
+    Raises `UserError` where no identity has two images.
+    """
     cosines = unseen_cosines(embeddings)
     if not len(cosines):
         raise UserError("no identity has two images, so what is near cannot be measured; give a cosine")
-    return float(np.median(cosines))
+    return float(np.quantile(cosines, 0.1))

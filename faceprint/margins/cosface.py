@@ -9,7 +9,7 @@ from faceprint.margins.target import replace_target
 
 
 class CosFace(Plain):
-    """logit = s (cos θ - m) for the right class, s cos θ for the others (equation 4).
+    """logit = s (cos θ - m) for the right class, s cos θ for the others (section 3.1).
 
     `scale` s > 0; `margin` m >= 0 is in units of cosine. Raises `UserError` outside these ranges.
     """

@@ -15,11 +15,11 @@ from faceprint.margins.target import replace_target
 class CurricularFace(Plain):
     """logit = s cos(θ + m) for the right class; s cos θ_j for the others, or s cos θ_j (t + cos θ_j) for hard ones.
 
-    Hard are those with cos θ_j > cos(θ + m) (section 3.2). t starts at 0 and is the running mean of the batch's mean
+    Hard are those with cos θ_j > cos(θ + m) (section 3). t starts at 0 and is the running mean of the batch's mean
     cosine with the right class; it keeps `momentum` of its value each step, **as in the published code (the paper's
     text gives the new value the weight 0.99)**, and no gradient goes through it. `scale` s > 0; `margin` m in radians,
-    0 <= m < π, applied as it stands beyond π; `momentum` in 0..1. The gradient is the true one, sin² θ held above
-    1e-7. Raises `UserError` outside these ranges.
+    0 <= m < π; **where θ + m > π the formula is applied as it stands, the published code has cos θ - m sin m there**;
+    `momentum` in 0..1. The gradient is the true one, sin² θ held above 1e-7. Raises `UserError` outside these ranges.
     """
 
     t: Tensor

@@ -17,7 +17,8 @@ class MagFace(Plain):
 
     a = ‖x‖ held in `l_a` .. `u_a`; m(a) rises linearly from `l_margin` to `u_margin` over that range, in radians;
     g(a) = a / u_a² + 1 / a rewards long embeddings, with the weight `regularizer` λ. Gradients go through a.
-    `scale` s > 0, 0 < l_a < u_a, 0 <= l_margin <= u_margin < π, λ >= 0; the values are the published ones.
+    `scale` s > 0, 0 < l_a < u_a, 0 <= l_margin <= u_margin < π, λ >= 0. **The values are those of the published
+    training script; the paper's text has l_margin 0.4.**
     `easy_margin`, on in the published code: the margin only where cos θ > 0, cos θ elsewhere.
     Raises `UserError` outside these ranges.
     """

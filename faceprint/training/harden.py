@@ -20,7 +20,7 @@ from faceprint.inference.model_card import ModelCard
 from faceprint.inference.model_folder import load_model, save_model
 from faceprint.models import FaceNetwork, create_model
 from faceprint.models.switch_norm import STATISTICS, SwitchNorm2d
-from faceprint.training.initial import read_centres, write_centres
+from faceprint.training.initial import read_classes, write_classes
 
 FINE_TUNING: dict[str, Any] = {"epochs": 10, "steps": None, "resume": False}
 LEARNING_RATE = 1e-3
@@ -94,11 +94,11 @@ def harden_run(run: Path, output: Path) -> list[LayerShares]:
     network, card = load_model(run)
     hard, card, layers = harden(network, card)
     config = load_config(str(run / "config.yaml")) if (run / "config.yaml").is_file() else None
-    centres = read_centres(run)
+    classes = read_classes(run)
     try:
         save_model(output / "model", hard, card)
-        if centres is not None:
-            write_centres(output, *centres)
+        if classes is not None:
+            write_classes(output, classes)
         if config is not None:
             write_whole(output / RECIPE, dump(fine_tuning(config, card, output)).encode())
     except OSError as error:

@@ -76,6 +76,7 @@ def _train(run: Run, report: Report) -> Outcome:
             watch.images += len(images)
         update_weights(trainer, config.optimizer.clip_norm)
         run.step += 1
+        watch.steps += 1
 
         last = run.step == total
         log, evaluate, save = (
@@ -85,7 +86,7 @@ def _train(run: Run, report: Report) -> Outcome:
         if log or evaluate or save:
             _check_finite(run, lr)
         if log:
-            figures = {"learning_rate": lr, **run.means.take(), **watch.take()}
+            figures = {"learning_rate": lr, **run.means.take(), **watch.take(trainer.head_timer.take())}
             figures["unreadable_images"] = len(loader.unreadable)
             train_record = run.log({"kind": "train", **run.position, **figures})
             report(train_record)
@@ -127,15 +128,18 @@ def add_gradients(
 ) -> tuple[Tensor, BatchStatistics]:
     """One forward and backward pass; its gradients are divided by `accumulate` and added to those there are.
 
-    The loss scale of fp16 is put on at the embeddings: the classifier is float32 and needs none.
+    The backward pass stops at the embeddings, so that the classifier's time can be told from the network's. The loss
+    scale of fp16 is put on there: the classifier is float32 and needs none.
     """
     with trainer.autocast():
         embeddings = trainer.forward(images)
-    if trainer.scaler.is_enabled():
-        embeddings = scale_gradient(embeddings, trainer.scaler)
-    loss, statistics = trainer.classifier.measure(embeddings, labels)
-    (loss / accumulate).backward()
-    return loss, statistics
+    with trainer.head_timer.running():
+        given = embeddings.detach().requires_grad_()
+        scaled = scale_gradient(given, trainer.scaler) if trainer.scaler.is_enabled() else given
+        loss, statistics = trainer.classifier.measure(scaled, labels)
+        (loss / accumulate).backward()
+    embeddings.backward(given.grad)
+    return loss.detach(), statistics
 
 
 def update_weights(trainer: Trainer, clip_norm: float | None = None) -> None:
@@ -147,8 +151,9 @@ def update_weights(trainer: Trainer, clip_norm: float | None = None) -> None:
     trainer.scaler.update()
     trainer.optimizer.zero_grad()
     if trainer.head_optimizer is not None:
-        trainer.head_optimizer.step()
-        trainer.head_optimizer.zero_grad()
+        with trainer.head_timer.running():
+            trainer.head_optimizer.step()
+            trainer.head_optimizer.zero_grad()
 
 
 def _check_finite(run: Run, lr: float) -> None:

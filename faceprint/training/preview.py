@@ -6,17 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from faceprint.assignments import override
-from faceprint.config import Augment, Config, load_config, validate
-from faceprint.data.augment import Augmentation
+from faceprint.config import Config, load_config, validate
 from faceprint.data.augment_sheet import augmentation_sheet
 from faceprint.data.formats import open_source
 from faceprint.data.images import Image
+from faceprint.training.setup import build_augmentation
 from faceprint.training.sources import build_source
-
-
-def make_augmentation(augment: Augment) -> Augmentation:
-    """The augmentation that the section `augment` of a configuration describes."""
-    return Augmentation(**augment.model_dump(exclude={"preset"}))
 
 
 def preview(what: str, assignments: Sequence[str]) -> tuple[Image, Config]:
@@ -30,4 +25,4 @@ def preview(what: str, assignments: Sequence[str]) -> tuple[Image, Config]:
     else:
         config = load_config(what, assignments)
         source = build_source(config.data, config.network.image_size)
-    return augmentation_sheet(source, make_augmentation(config.augment), config.seed), config
+    return augmentation_sheet(source, build_augmentation(config.augment), config.seed), config

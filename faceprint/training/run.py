@@ -19,6 +19,7 @@ from faceprint.inference.embedder import network_embedder
 from faceprint.inference.folding import fold_norms
 from faceprint.inference.model_folder import ModelCard, save_model
 from faceprint.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from faceprint.training.initial import write_names
 from faceprint.training.logging import LOGGERS, Logger, MetricsFile
 from faceprint.training.logging.jsonl import forget_after
 from faceprint.training.measure import Means
@@ -47,7 +48,8 @@ FREE_ON_RESUME = frozenset(
 class Run:
     """Step, running means and best accuracy of a training, and its folder (None for a dry run, which writes nothing).
 
-    Made by `open_run`. The folder has `config.yaml`, `metrics.jsonl`, `checkpoints/` and `model/`.
+    Made by `open_run`. The folder has `config.yaml`, `classes.json` (the names of the labels), `metrics.jsonl`,
+    `checkpoints/` and `model/`.
     """
 
     def __init__(self, config: Config, folder: Path | None, trainer: Trainer, pair_sets: list[PairSet]) -> None:
@@ -222,6 +224,7 @@ def start_folder(run: Run, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "config.yaml").write_text(dump(run.config), encoding="utf-8")
+            write_names(folder, run.trainer.source.class_names)
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another with out=DIR") from error
         return

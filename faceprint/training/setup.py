@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faceprint.classifier import CentreOptimizer, HeadOptimizers, Heads, PartialFC, TripletLoss, estimate
-from faceprint.config import Config, MarginConfig, MixedData
+from faceprint.classifier import CentreOptimizer, HeadOptimizers, Heads, PartialFC, TripletLoss
+from faceprint.classifier.estimate import HeadEstimate, HeadPlan
+from faceprint.classifier.weighting import effective_number, inverse_frequency
+from faceprint.config import Augment, Config, MarginConfig, MixedData
+from faceprint.config import Classifier as ClassifierConfig
 from faceprint.data.augment import Augmentation
 from faceprint.data.cache import cached
 from faceprint.data.gpu_decoder import nvimagecodec
@@ -23,7 +27,7 @@ from faceprint.data.loader import Loader, default_workers
 from faceprint.data.local_order import LocalDraw, storage_of
 from faceprint.data.mixed import MixedSource
 from faceprint.data.pixels import InputSpec
-from faceprint.data.sampler import BatchOrder, Draw, IdentityOrder, Order
+from faceprint.data.sampler import BalancedOrder, BatchOrder, Draw, IdentityOrder, Order
 from faceprint.data.source import Source
 from faceprint.device import resolve_device
 from faceprint.distributed import rank, world_size
@@ -34,11 +38,11 @@ from faceprint.memory import keep_freed_memory
 from faceprint.models import FaceNetwork, create_model
 from faceprint.models.norms import SwitchNorm2d, mixing_logits, sparsest_layers
 from faceprint.registry import Table, unknown
-from faceprint.training.initial import start_from
+from faceprint.training.initial import Start, start_from
+from faceprint.training.measure import HeadTimer
 from faceprint.training.optim import make_optimizer
-from faceprint.training.preview import make_augmentation
 from faceprint.training.schedule import make_schedule, piecewise_linear
-from faceprint.training.sources import build_source, epoch_images, fingerprint
+from faceprint.training.sources import build_source, epoch_images
 
 LOSSES: Table[type[Plain] | type[TripletLoss]] = Table("margin", [*MARGINS.items(), ("triplet", TripletLoss)])
 """What `margin.name` takes: the margins of a classifier, and the loss that needs none."""
@@ -87,8 +91,10 @@ class Trainer:
     augmentation: Augmentation
     autocast: Callable[[], AbstractContextManager[Any]]
     memory_format: torch.memory_format
-    head_bytes: int
-    """Memory of class centres, their momentum and their gradients in one process, as estimated before it was taken."""
+    head: HeadEstimate | None
+    """What the classifier takes, as estimated before it was made; None for a loss without class centres."""
+    head_timer: HeadTimer
+    """Counts the time in classifier and its optimiser."""
     sparsest: list[SwitchNorm2d]
     """SN layers whose mixture becomes a choice as training goes on."""
     origin: str | None
@@ -130,18 +136,17 @@ def build_trainer(config: Config) -> Trainer:
         **config.network.options,
     )
     margin = build_margin(config.margin.name, config.margin.options, plan.num_classes)
-    head_bytes = 0
+    head = None
     if not isinstance(margin, TripletLoss):
-        head_plan = plan_head(config, plan.num_classes, network.embedding_dim)
-        head_plan.check(estimate.free_bytes(device))
-        head_bytes = head_plan.total_bytes
+        head = plan_head(config, plan.num_classes, network.embedding_dim).estimate(margin, device)
     classifier = build_classifier(config, margin, network.embedding_dim, source)
-    origin = None
-    if config.init_from is not None and not config.resume:
-        origin = start_from(config.init_from, network, classifier, fingerprint(source))
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
     classifier.to(device)
+    origin = None
+    if config.init_from is not None and not config.resume:
+        start = Start(config.init_from, config.init_match, config.init_images)
+        origin = start_from(start, network, classifier, source, spec, device)
     sparsest = sparsest_layers(network)
     optimizer = make_optimizer(
         config.optimizer.name,
@@ -166,10 +171,11 @@ def build_trainer(config: Config) -> Trainer:
         head_optimizer=build_head_optimizer(config, classifier, plan.base_lr),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         schedule=build_schedule(config, plan),
-        augmentation=make_augmentation(config.augment),
+        augmentation=build_augmentation(config.augment),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
         memory_format=memory_format,
-        head_bytes=head_bytes,
+        head=head,
+        head_timer=HeadTimer(device),
         sparsest=sparsest,
         origin=origin,
     )
@@ -181,22 +187,26 @@ def build_classifier(
     """The class centres under `margin`, or for each of several sets its own; a triplet loss has none and stands for
     itself."""
     if isinstance(margin, TripletLoss):
+        if config.classifier != type(config.classifier)():
+            raise UserError(
+                "the keys of classifier are for class centres, and margin.name=triplet has none; leave them out"
+            )
         return margin
     if not (isinstance(source, MixedSource) and isinstance(config.data, MixedData) and config.data.classes == "heads"):
-        return build_head(config, margin, embedding_dim, len(source.class_names))
-    return Heads([_head_of_part(config, embedding_dim, len(part.class_names)) for part in source.parts])
+        return build_head(config, margin, embedding_dim, source)
+    return Heads([_head_of_part(config, embedding_dim, part) for part in source.parts])
 
 
-def _head_of_part(config: Config, embedding_dim: int, num_classes: int) -> PartialFC:
-    margin = build_margin(config.margin.name, config.margin.options, num_classes)
+def _head_of_part(config: Config, embedding_dim: int, part: Source) -> PartialFC:
+    margin = build_margin(config.margin.name, config.margin.options, len(part.class_names))
     assert not isinstance(margin, TripletLoss)
-    return build_head(config, margin, embedding_dim, num_classes)
+    return build_head(config, margin, embedding_dim, part)
 
 
-def build_head(config: Config, margin: Plain, embedding_dim: int, num_classes: int) -> PartialFC:
+def build_head(config: Config, margin: Plain, embedding_dim: int, source: Source) -> PartialFC:
     return PartialFC(
         embedding_dim,
-        num_classes,
+        len(source.class_names),
         margin,
         config.classifier.sample_rate,
         sub_centers=config.classifier.sub_centers,
@@ -204,11 +214,22 @@ def build_head(config: Config, margin: Plain, embedding_dim: int, num_classes: i
         centres=config.classifier.centres,
         product=config.classifier.product,
         same_for_any_world=config.classifier.same_for_any_world,
+        class_weights=build_class_weights(config.classifier, source),
     )
 
 
-def plan_head(config: Config, num_classes: int, embedding_dim: int) -> estimate.HeadPlan:
-    return estimate.HeadPlan(
+def build_class_weights(config: ClassifierConfig, source: Source) -> Tensor | None:
+    """The weight of each class, (C,), by its images in `source`; None where all are alike."""
+    counts = np.bincount(source.labels, minlength=len(source.class_names))
+    if config.class_weights == "inverse":
+        return inverse_frequency(counts, config.class_weight_power)
+    if config.class_weights == "effective":
+        return effective_number(counts, config.class_weight_beta)
+    return None
+
+
+def plan_head(config: Config, num_classes: int, embedding_dim: int) -> HeadPlan:
+    return HeadPlan(
         num_classes=num_classes,
         embedding_dim=embedding_dim,
         sample_rate=config.classifier.sample_rate,
@@ -217,6 +238,10 @@ def plan_head(config: Config, num_classes: int, embedding_dim: int) -> estimate.
         centres=config.classifier.centres,
         state=config.classifier.state,
         optimizer=config.optimizer.name,
+        product=config.classifier.product,
+        update=config.classifier.update,
+        batch_size=config.batch_size,
+        passes=config.accumulate,
     )
 
 
@@ -337,6 +362,10 @@ def build_margin_schedule(config: MarginConfig, plan: Plan) -> Callable[[int], d
     return at
 
 
+def build_augmentation(augment: Augment) -> Augmentation:
+    return Augmentation(**augment.model_dump(exclude={"preset"}))
+
+
 def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:
     """This process's batches from `first_step` to the end; `accumulate` of them make one step."""
     order = build_order(config, trainer, first_step * config.accumulate, trainer.plan.total_steps * config.accumulate)
@@ -360,6 +389,10 @@ def build_order(config: Config, trainer: Trainer, first: int, last: int) -> Orde
         return BatchOrder(num_images=trainer.plan.num_images, batch_size=config.batch_size, **position, draw=draw)
     if config.sampler.window is not None or trainer.plan.num_images != len(trainer.source):
         raise UserError(f"sampler.name={config.sampler.name} takes neither sampler.window nor weights of data.parts")
+    if config.sampler.name == "balanced":
+        return BalancedOrder(
+            labels=trainer.source.labels, power=config.sampler.power, batch_size=config.batch_size, **position
+        )
     identities, rest = divmod(config.batch_size, config.sampler.images_per_identity)
     if rest or not identities:
         raise UserError(

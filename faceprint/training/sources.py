@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from pathlib import PurePath
 
 from faceprint.config import (
     Data,
@@ -21,7 +20,7 @@ from faceprint.config import (
 from faceprint.data.folder import image_folder
 from faceprint.data.lists import image_list
 from faceprint.data.mixed import MixedSource, mix
-from faceprint.data.pair_lists import read_pair_list
+from faceprint.data.pair_lists import person_of, read_pair_list
 from faceprint.data.parquet import ParquetSource, parquet_source
 from faceprint.data.record_source import RecordSource
 from faceprint.data.shards import ShardSource, shard_source
@@ -111,7 +110,7 @@ def excluded_identities(exclude: Exclude) -> set[str]:
     pairs = [pair for pair in read_pair_list(exclude.pairs) if exclude.folds is None or pair.fold in exclude.folds]
     if not pairs:
         raise UserError(f"{exclude.pairs}: has no pairs in folds {exclude.folds}")
-    return {PurePath(image).parts[0] for pair in pairs for image in (pair.first, pair.second)}
+    return {person_of(image) for pair in pairs for image in (pair.first, pair.second)}
 
 
 def fingerprint(source: Source) -> str:

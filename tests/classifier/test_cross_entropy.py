@@ -96,6 +96,26 @@ def test_blocks_give_the_plain_loss_and_gradients(
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4 * scale)
 
 
+@pytest.mark.parametrize("margin", [CosFace(32.0), ArcFace(32.0)], ids=["cosface", "arcface"])
+def test_it_is_the_plain_formula_in_double_precision(margin: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What float32 loses is its rounding, and no more."""
+    monkeypatch.setattr(cross_entropy, "BLOCK", 4)
+    classifier = make(margin, label_smoothing=0.1)
+    embeddings, labels = batch()
+    embeddings.requires_grad_()
+    loss = classifier(embeddings, labels)
+    loss.backward()
+    x, w = (tensor.detach().double().requires_grad_() for tensor in (embeddings, classifier.centres))
+    exact = plain_loss(classifier, x, labels, w, torch.arange(C))
+    assert exact.dtype == torch.float64
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-6)
+    for ours, theirs in zip(
+        (embeddings.grad, classifier.centres.grad), torch.autograd.grad(exact, [x, w]), strict=True
+    ):
+        assert ours is not None
+        assert float((ours - theirs).abs().max()) < 1e-5 * float(theirs.abs().max())
+
+
 def test_label_smoothing_and_bias_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cross_entropy, "BLOCK", 5)
     classifier = make(Softmax(), label_smoothing=0.2)

@@ -30,6 +30,7 @@ def test_loss_and_statistics_by_loops() -> None:
         lengths.append(math.hypot(*embedding))
     assert loss.item() == pytest.approx(sum(losses) / 3, rel=1e-5)
     assert statistics.target_cosine.item() == pytest.approx(sum(targets) / 3, rel=1e-5)
+    assert statistics.lowest_cosine.item() == pytest.approx(min(targets), rel=1e-5)
     assert statistics.accuracy.item() == pytest.approx(right / 3)
     assert statistics.embedding_norm.item() == pytest.approx(sum(lengths) / 3, rel=1e-5)
 

@@ -99,6 +99,31 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
         load_classes(tmp_path, *make())
 
 
+def test_a_range_of_classes_is_exported_and_found_again(tmp_path: Path) -> None:
+    classifier, optimizer = make(sub_centers=2)
+    step(classifier, optimizer)
+    expected = classifier.centres.detach().clone()
+    assert save_classes(tmp_path, classifier, optimizer, range(6, 11)).name.startswith("centres-0000000006-0000000011")
+    with pytest.raises(UserError, match="12 rows of centres are in none of its 1 files"):
+        load_classes(tmp_path, *make(sub_centers=2))
+    save_classes(tmp_path, classifier, optimizer, range(6))
+    other = make(sub_centers=2)
+    torch.nn.init.zeros_(other[0].centres)
+    load_classes(tmp_path, *other)
+    assert torch.equal(other[0].centres, expected)
+    for classes in (range(5, 12), range(3, 3), range(0, 4, 2)):
+        with pytest.raises(UserError, match=r"this process has 0 \.\. 10"):
+            save_classes(tmp_path, classifier, optimizer, classes)
+
+
+def test_rows_of_a_missing_part_are_not_taken_from_the_next(tmp_path: Path) -> None:
+    classifier, _ = make()
+    for classes in (range(4), range(8, 11)):
+        save_classes(tmp_path, classifier, None, classes)
+    with pytest.raises(UserError, match="4 rows of centres are in none of its 2 files"):
+        load_classes(tmp_path, classifier)
+
+
 def test_classes_are_removed_and_added() -> None:
     classifier = PartialFC(D, C, Softmax(), sub_centers=2)
     torch.nn.init.normal_(classifier.centres)

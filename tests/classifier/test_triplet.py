@@ -60,6 +60,7 @@ def test_statistics_by_loops() -> None:
     own = [1 - d[a][b] / 2 for a, b in pairs if known[a] == known[b]]
     nearest = [min((other for other in range(12) if other != a), key=lambda other: d[a][other]) for a in range(12)]
     assert statistics.target_cosine.item() == pytest.approx(sum(own) / len(own), rel=1e-5)
+    assert statistics.lowest_cosine.item() == pytest.approx(min(own), abs=1e-5)
     assert statistics.accuracy.item() == pytest.approx(sum(known[a] == known[nearest[a]] for a in range(12)) / 12)
     assert statistics.embedding_norm.item() == pytest.approx(embeddings.norm(dim=1).mean().item(), rel=1e-5)
 

@@ -126,7 +126,7 @@ def test_protocols_and_options(call: Call, folder: Path) -> None:
     refused(call("eval", "m.onnx", "pairs", "imges=x"), "'imges'", "nearest: 'images'")
     refused(call("bench", "train", "mbg"), "unknown network 'mbg'", "nearest: 'mbf'")
     refused(call("plot", "absent", "--output", "x.png"), "absent")
-    refused(call("data", "synthetic", "faces"), "faces", "not an empty folder")
+    refused(call("data", "synthetic", "faces"), "faces", "exists")
 
 
 def test_a_wrong_option_of_the_command_line_itself_is_status_2_too(call: Call) -> None:

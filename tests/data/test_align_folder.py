@@ -12,10 +12,11 @@ import pytest
 from toy_detector import landmarks_of, paint, write_toy_detector
 
 from faceprint.data import align_folder as bulk
-from faceprint.data.align_folder import WorkerDied
 from faceprint.data.alignment import align
+from faceprint.data.detectors import choose_detector
+from faceprint.data.executors import Processes
 from faceprint.data.images import read_image
-from faceprint.errors import UserError
+from faceprint.errors import UserError, WorkerDied
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +24,10 @@ def toy(tmp_path_factory):
     return write_toy_detector(tmp_path_factory.mktemp("models") / "toy.onnx")
 
 
-def align_folder(source, destination, *, refine=False, **options):
+def align_folder(source, destination, *, detector_model, refine=False, score_threshold=None, workers=1, **options):
     """The job without the close-up, in which the toy detector sees many blocks in place of one."""
-    return bulk.align_folder(source, destination, refine=refine, **options)
+    detector = choose_detector("yunet", detector_model, score_threshold=score_threshold, refine=refine)
+    return bulk.align_folder(source, destination, detector=detector, executor=Processes(workers), **options)
 
 
 def photograph(path, place=None, *, shape=(96, 120), seed=0):
@@ -65,7 +67,7 @@ def test_crops_keep_their_paths_and_everything_is_accounted_for(source, tmp_path
         source, tmp_path / "crops", detector_model=toy, image_format="png", progress=lambda *step: steps.append(step)
     )
     crops = ["Ann/1.png", "Ann/deep/2.png", "Bob.v2/b.1.png"]
-    assert files_in(tmp_path / "crops") == [*crops, "align.json"]
+    assert files_in(tmp_path / "crops") == [*crops, "align.json", "landmarks.parquet"]
     assert (report.photographs, report.found, report.already_done, report.other_files) == (6, 3, 0, 4)
     assert report.not_found == ("Bob.v2/nobody.png",)
     (text, torn) = report.unreadable
@@ -211,7 +213,7 @@ def test_links_to_folders_are_followed_and_loops_end(tmp_path, toy):
     (tmp_path / "in" / "Bob").symlink_to(tmp_path / "store")
     (tmp_path / "store" / "loop").symlink_to(tmp_path / "in")
     align_folder(tmp_path / "in", tmp_path / "out", detector_model=toy)
-    assert files_in(tmp_path / "out") == ["Ann/1.jpg", "Bob/1.jpg", "align.json"]
+    assert files_in(tmp_path / "out") == ["Ann/1.jpg", "Bob/1.jpg", "align.json", "landmarks.parquet"]
 
 
 def refused(tmp_path, toy, message, **changes):
@@ -225,7 +227,7 @@ def refused(tmp_path, toy, message, **changes):
 
 
 def test_what_is_refused_before_anything_is_written(tmp_path, toy):
-    refused(tmp_path, toy, "in: no such folder")
+    refused(tmp_path, toy, "in: no such file or folder")
     (tmp_path / "in").mkdir()
     refused(tmp_path, toy, r"no photographs in it or below \(0 other files\)")
     photograph(tmp_path / "in" / "a.png", (5, 5))
@@ -235,14 +237,14 @@ def test_what_is_refused_before_anything_is_written(tmp_path, toy):
     refused(tmp_path, toy, "unknown crop format 'jpeg' .*'jpg'", image_format="jpeg")
     refused(tmp_path, toy, "score threshold 2", score_threshold=2)
     refused(tmp_path, toy, "not a YuNet", detector_model=tmp_path / "in" / "a.png")
-    refused(tmp_path, toy, "absent: cannot be read", detector_model=tmp_path / "absent")
+    refused(tmp_path, toy, "absent: no such file", detector_model=tmp_path / "absent")
     refused(tmp_path, toy, "lies inside", destination=tmp_path / "in")
     refused(tmp_path, toy, "lies inside", destination=tmp_path / "in" / "crops")
-    refused(tmp_path, toy, "no such folder", source=tmp_path / "in" / "a.png")
+    refused(tmp_path, toy, "of no known format", source=tmp_path / "in" / "a.png")
     (tmp_path / "link").symlink_to(tmp_path / "in")
     refused(tmp_path, toy, "lies inside", destination=tmp_path / "link" / "crops")
     photograph(tmp_path / "in" / "a.bmp", (5, 5))
-    refused(tmp_path, toy, r"a\.bmp and a\.png would both become a\.jpg")
+    refused(tmp_path, toy, r"a\.bmp and a\.png would both become one crop, a;")
 
 
 def test_destinations_that_are_not_ours_are_left_alone(tmp_path, toy):

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 from toy_detector import landmarks_of, paint, write_toy_detector
 
-from faceprint.data.detection import CHOOSERS, Face, YuNet, choose_face
+from faceprint.data.detection import CHOOSERS, Face, YuNet, choose_face, refine
 from faceprint.errors import UserError
 
 
@@ -90,11 +90,11 @@ def test_refining_measures_in_a_close_up_and_maps_back(toy):
     image = grey(700, 800)
     paint(image, 60, 50)
     rough = face(484 - 160, 404 - 160, 320, 320, score=0.7)  # its centre is the block's, (484, 404)
-    refined = YuNet(toy).refine(image, rough)
+    refined = refine(YuNet(toy), image, rough)
     # the close-up begins at (484 - 208, 404 - 208) = (276, 196): 4 pixels off the grid, so half a block is seen
     assert refined is rough
     rough = face(480 - 160, 400 - 160, 320, 320, score=0.7)
-    refined = YuNet(toy).refine(image, rough)
+    refined = refine(YuNet(toy), image, rough)
     np.testing.assert_allclose(refined.landmarks, landmarks_of(60, 50), atol=1e-3)
     assert (refined.box, refined.score) == (rough.box, rough.score)
 
@@ -104,7 +104,7 @@ def test_refining_a_large_face_shrinks_it(toy):
     paint(small, 20, 22)
     image = np.repeat(np.repeat(small, 3, axis=0), 3, axis=1)
     rough = face(0, 48, 960, 960)  # 1.3 x 960 = 1248 pixels around (480, 528): from (0, 0), cut at the edges
-    refined = YuNet(toy).refine(image, rough)
+    refined = refine(YuNet(toy), image, rough)
     np.testing.assert_allclose(refined.landmarks, landmarks_of(20, 22) * 3 + 1, atol=0.01)
 
 
@@ -112,14 +112,14 @@ def test_refining_takes_the_face_it_was_given(toy):
     image = grey(700, 800)
     for column in (40, 52, 60, 64):
         paint(image, column, 50)
-    refined = YuNet(toy).refine(image, face(480 - 160, 400 - 160, 320, 320))
+    refined = refine(YuNet(toy), image, face(480 - 160, 400 - 160, 320, 320))
     np.testing.assert_allclose(refined.landmarks, landmarks_of(60, 50), atol=1e-3)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 320, 320), (-900, 0, 30, 30), (5000, 5000, 9, 9), (3, 3, 1e-3, 1e-3)])
 def test_refining_keeps_what_it_cannot_see_again(toy, box):
     rough = face(*box)
-    assert YuNet(toy).refine(grey(300, 300), rough) is rough
+    assert refine(YuNet(toy), grey(300, 300), rough) is rough
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 20_000), (9_000, 2), (5, 5), (33, 31)])

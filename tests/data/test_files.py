@@ -56,6 +56,7 @@ def test_folder_mistakes(tmp_path: Path) -> None:
     [
         "ann/0.png 7\nbob/1.png 3\nann/1.png 7\n",
         "ann/0.png\t7\ncy d/0.png\t9\n\nbob/1.png\t3\n",
+        "0\t7.000000\tann/0.png\n5\t9.000000\t0.5\tcy d/0.png\n2\t3.000000\tbob/1.png\n",
         "label,path\n7,ann/0.png\n9,cy d/0.png\n",
         '\ufeffPath, Label\n"cy d/0.png", x y\nann/0.png, z\n',
     ],
@@ -69,6 +70,13 @@ def test_list_layouts(folder: Path, text: str) -> None:
         assert source[index][0].shape == (4, 4, 3)
     if "cy d" in text:
         assert any("cy d" in source.name(index) for index in range(len(source)))
+
+
+def test_labels_of_mxnet_lists_are_whole_numbers(folder: Path) -> None:
+    (folder / "a.lst").write_text("3\t12.000000\tann/0.png\n0\t7.000000\t1.5\tcy d/0.png\n")
+    source = image_list(folder / "a.lst")
+    assert (list(source.class_names), source.labels.tolist()) == (["7", "12"], [1, 0])
+    assert source.name(1).endswith("cy d/0.png")
 
 
 def test_list_equals_folder(folder: Path, tmp_path: Path) -> None:

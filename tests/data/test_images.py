@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 
 from faceprint.data.images import ImageError, decode_image, read_image
 from faceprint.data.pixels import InputSpec
+from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
 
 RED = np.full((10, 20, 3), (200, 30, 10), np.uint8)
@@ -43,6 +47,38 @@ def test_truncated_images_are_refused_at_any_length(suffix: str) -> None:
     for length in range(0, len(data) - 2, 7):
         with pytest.raises(ImageError, match="photo"):
             decode_image(data[:length], name="photo")
+
+
+def other_decoders(data: bytes) -> list[np.ndarray]:
+    return [np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB")), simplejpeg.decode_jpeg(data, "RGB")]
+
+
+@pytest.mark.parametrize("sampling", ["444", "422", "420"])
+@pytest.mark.parametrize("quality", [30, 95])
+def test_jpeg_decoders_agree_to_the_last_bit(sampling: str, quality: int) -> None:
+    """OpenCV's build of libjpeg-turbo upsamples and transforms as those of Pillow and simplejpeg do."""
+    image = SyntheticFaces(1, 1)[0][0][..., ::-1]
+    factor = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{sampling}")
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+    for pixels in (image, image[:, :, 1]):
+        data = cv2.imencode(".jpg", pixels, options)[1].tobytes()
+        made = decode_image(data, name="x")
+        assert all((other == made).all() for other in other_decoders(data))
+
+
+def test_exif_rotation_is_applied_and_cmyk_becomes_rgb() -> None:
+    image = Pillow.fromarray(SyntheticFaces(1, 1, size=(64, 48))[0][0])
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # turn a quarter to the right
+    upright, turned, cmyk = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    image.save(upright, "JPEG", quality=95)
+    image.save(turned, "JPEG", quality=95, exif=exif)
+    plain = decode_image(upright.getvalue(), name="x")
+    assert (decode_image(turned.getvalue(), name="x") == np.rot90(plain, -1)).all()
+    image.convert("CMYK").save(cmyk, "JPEG", quality=95)
+    made = decode_image(cmyk.getvalue(), name="x")
+    assert made.shape == (64, 48, 3)
+    assert np.abs(made.astype(int) - plain).mean() < 12
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from faceprint.data.folder import image_folder
-from faceprint.data.loader import Loader
+from faceprint.data.loader import Loader, _Encoded  # pyright: ignore[reportPrivateUsage]
 from faceprint.data.pixels import InputSpec
 from faceprint.data.sampler import BatchOrder, shuffled
 from faceprint.errors import UserError
@@ -86,6 +86,23 @@ def test_a_wrong_size_ends_the_training_with_the_name(folder: Path, workers: int
     loader = Loader(image_folder(folder), order(0, 5), SPEC, workers=workers, max_unreadable=1)
     with pytest.raises(UserError, match=r"^\S*2\.png: got 9x6x3 uint8"):
         list(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_label_out_of_range_is_named_with_its_image(folder: Path, workers: int) -> None:
+    source = image_folder(folder)
+    source.labels[source.labels == 1] = 7  # as in a record that disagrees with its index
+    with pytest.raises(UserError, match=r"p1/\d\.png: its label is 7, and labels lie in 0 \.\. 1"):
+        list(Loader(source, order(0, 5), SPEC, workers=workers, max_unreadable=0))
+
+
+def test_a_label_out_of_range_is_named_where_a_device_decodes(folder: Path) -> None:
+    source = image_folder(folder)
+    source.labels[3] = -1
+    fill = _Encoded(source)
+    reply = fill(np.array([0, 3]), np.zeros((2, 0), np.uint8), np.zeros(2, np.int64))
+    assert f"{source.name(3)}: its label is -1" in str(reply.mistake)
+    assert fill(np.array([0, 1]), np.zeros((2, 0), np.uint8), np.zeros(2, np.int64)).mistake is None
 
 
 def test_nothing_readable_is_an_error(folder: Path) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from faceprint.data.pair_lists import LAYOUTS, read_pair_list
+from faceprint.data.pair_lists import LAYOUTS, person_of, read_pair_list
 from faceprint.errors import UserError
 from faceprint.evaluation.pairs import file_pairs
 
@@ -166,3 +166,16 @@ def test_a_layout_can_be_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown layout of pairs 'cfw' \(nearest: 'calfw'\)"):
         read_pair_list(tmp_path / "list.txt", "cfw")
     assert list(LAYOUTS) == ["lfw", "csv", "rfw", "calfw", "agedb", "cfp"]
+
+
+def test_whom_an_image_shows() -> None:
+    """What a training leaves out by a list of pairs, in every layout."""
+    shown = {
+        "Ann_Bo/Ann_Bo_0001": "Ann_Bo",
+        "m.0c7mh2/m.0c7mh2_0001": "m.0c7mh2",
+        "001/frontal/02.jpg": "001",
+        "Ann_Bo_0001.jpg": "Ann_Bo",
+        "m.0c7mh2_0012": "m.0c7mh2",
+        "somebody.png": "somebody.png",
+    }
+    assert {image: person_of(image) for image in shown} == shown

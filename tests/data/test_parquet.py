@@ -25,13 +25,19 @@ FACES = SyntheticFaces(3, 4, size=(16, 16))
 IMAGE = FACES.encoded(0)
 
 
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "GROUP_IMAGES", 2)
+    monkeypatch.setattr(parquet, "FILE_IMAGES", 5)
+
+
 def table(path: Path, **columns: Any) -> Path:
     pq.write_table(pa.table(columns), path, row_group_size=2)
     return path
 
 
 def write(folder: Path, start: int, stop: int) -> ParquetWriter:
-    writer = ParquetWriter(folder, FACES.class_names, FACES.labels[:start], group_images=2, file_images=5)
+    writer = ParquetWriter(folder, FACES.class_names, FACES.labels[:start])
     for index in range(start, stop):
         writer.write(FACES.encoded(index), int(FACES.labels[index]), f"x/{index}.png")
     return writer
@@ -76,7 +82,7 @@ def test_a_set_survives_the_round_trip(tmp_path: Path) -> None:
     assert source[7][0].tolist() == FACES[7][0].tolist()
     name = FACES.class_names[1]
     assert source.stored_path(5) == f"{name}/{name}_0002.png"
-    assert source.name(5) == f"{tmp_path}/set/train-00000.parquet: row 5"
+    assert source.name(5) == f"{tmp_path}/set/train-00001.parquet: row 0"
     assert pickle.loads(pickle.dumps(source)).encoded(3) == FACES.encoded(3)
 
 
@@ -120,7 +126,7 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"row 0: holds no image \(paths"):
         parquet_source(path)[0]
     (tmp_path / "y.parquet").write_bytes(b"PAR1 nonsense PAR1")
-    with pytest.raises(UserError, match="as a Parquet file, cannot be read"):
+    with pytest.raises(UserError, match="as a Parquet file: cannot be read"):
         parquet_source(tmp_path / "y.parquet")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from faceprint.data.sampler import BatchOrder, IdentityOrder, shuffled
+from faceprint.data.sampler import BalancedOrder, BatchOrder, IdentityOrder, shuffled
 from faceprint.errors import UserError
 
 LABELS = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])[np.random.default_rng(0).permutation(55)]
@@ -112,3 +112,33 @@ def test_an_order_of_many_identities_is_small() -> None:
     order = IdentityOrder(labels=labels, identities=8, images_per_identity=2, seed=0, first=0, last=5)
     assert order.by_identity.nbytes + order.ends.nbytes <= 4 * len(labels) + 8 * 200_000
     assert all(len(set(labels[batch])) == 8 for batch in order)
+
+
+def balanced(power: float, first: int = 0, last: int = 400, seed: int = 0) -> BalancedOrder:
+    return BalancedOrder(labels=LABELS, power=power, batch_size=50, seed=seed, first=first, last=last)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_identities_come_by_a_power_of_their_images(power: float) -> None:
+    drawn = np.concatenate(list(balanced(power)))
+    expected = np.arange(1, 11) ** power / (np.arange(1, 11) ** power).sum()
+    shares = np.bincount(LABELS[drawn], minlength=10) / len(drawn)
+    # 20,000 independent draws: four standard deviations of a share.
+    assert (np.abs(shares - expected) < 4 * np.sqrt(expected / len(drawn))).all()
+    # The images of an identity come alike, and every one does.
+    tenth = np.bincount(drawn, minlength=55)[LABELS == 9]
+    assert tenth.min() > 0.7 * tenth.mean()
+
+
+def test_a_balanced_batch_is_a_function_of_seed_and_number() -> None:
+    made = list(balanced(0.5))
+    assert len(made) == len(balanced(0.5)) == 400
+    assert list(balanced(0.5, first=17)) == made[17:]
+    assert list(balanced(0.5, seed=1)) != made
+
+
+def test_processes_share_one_stream_of_balanced_batches() -> None:
+    options = {"labels": LABELS, "power": 0.5, "batch_size": 8, "seed": 0}
+    alone = list(BalancedOrder(**options, first=6, last=15))  # pyright: ignore
+    shared = [list(BalancedOrder(**options, first=2, last=5, rank=rank, world=3)) for rank in range(3)]  # pyright: ignore
+    assert [batch for step in zip(*shared, strict=True) for batch in step] == alone

@@ -31,6 +31,7 @@ IMAGE = FACES.encoded(0)
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(shards, "SHARD_IMAGES", 5)
 
 
 def add(archive: tarfile.TarFile, name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE) -> None:
@@ -166,7 +167,7 @@ def test_numbers_keep_their_order_and_names_come_from_the_class_map(tmp_path: Pa
 
 
 def write(folder: Path, start: int, stop: int) -> ShardWriter:
-    writer = ShardWriter(folder, FACES.class_names, FACES.labels[:start], shard_images=5)
+    writer = ShardWriter(folder, FACES.class_names, FACES.labels[:start])
     for index in range(start, stop):
         writer.write(FACES.encoded(index), int(FACES.labels[index]), f"p{FACES.labels[index]}/{index}.png")
     return writer

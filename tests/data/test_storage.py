@@ -12,6 +12,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from faceprint.data import shards
 from faceprint.data.formats import open_source
 from faceprint.data.images import ImageError
 from faceprint.data.parquet import parquet_source
@@ -28,12 +29,13 @@ FACES = SyntheticFaces(3, 4, size=(16, 16))
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(shards, "SHARD_IMAGES", 5)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_set(FACES, tmp_path / "set", kind="parquet", workers=1)
-    writer = ShardWriter(tmp_path / "set", FACES.class_names, FACES.labels[:0], shard_images=5)
+    writer = ShardWriter(tmp_path / "set", FACES.class_names, FACES.labels[:0])
     for index in range(12):
         writer.write(FACES.encoded(index), int(FACES.labels[index]), f"x/{index}.png")
     writer.finish()
@@ -165,7 +167,7 @@ def test_a_server_without_ranges_and_one_that_is_gone(server: Server) -> None:
     with pytest.raises(ImageError, match="support range requests"):
         source.encoded(1)
     with pytest.raises(UserError, match="support range requests"):
-        shard_source(f"http://127.0.0.1:{server.server_port}/00001.tar")
+        parquet_source(f"http://127.0.0.1:{server.server_port}/train-00000.parquet")
     server.root = server.root / "away"
     with pytest.raises(ImageError, match=r"00000\.tar"):
         ShardSource(RangeReader([url]), source.storage, source.offsets, source.sizes, source.labels, []).encoded(1)

@@ -121,6 +121,9 @@ class Deadly:
     def encoded(self, index: int) -> bytes:
         return self.faces.encoded(index)
 
+    def stored_path(self, index: int) -> str:
+        return self.faces.stored_path(index)
+
     def name(self, index: int) -> str:
         return self.faces.name(index)
 
@@ -199,11 +202,9 @@ def test_a_cache_gives_the_same_and_reads_each_image_once(
     loader = Loader(kept, order(20), SPEC, workers=workers, max_unreadable=0.1)
     assert contents(loader) == expected
     assert loader.unreadable == plain.unreadable
-    assert [kept.name(3), kept.encoded(3), list(kept.class_names)] == [
-        source.name(3),
-        source.encoded(3),
-        list(source.class_names),
-    ]
+    for asked in ("name", "encoded", "stored_path"):
+        assert getattr(kept, asked)(3) == getattr(source, asked)(3)
+    assert list(kept.class_names) == list(source.class_names)
     for path in folder.rglob("*.jpg"):
         path.unlink()
     if kind == "encoded" or workers == 0:  # decoded pixels came up in workers that are gone, but the memory is shared
@@ -219,6 +220,9 @@ def test_a_cache_that_does_not_fit_is_refused_before_it_starts(folder: Path, mon
         cached(source, "decoded", SPEC)
     with pytest.raises(UserError, match=r"loader.cache=encoded needs about .* use none"):
         cached(source, "encoded", SPEC)
+    monkeypatch.setattr(cache_module, "shared_memory_left", lambda: 10)
+    with pytest.raises(UserError, match=r"/dev/shm has left \(docker run --shm-size sets it\)"):
+        cached(source, "decoded", SPEC)
     assert cached(source, "none", SPEC) is source
 
 

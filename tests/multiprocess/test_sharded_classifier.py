@@ -22,6 +22,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "whole": {},
     "sampled": {"sample_rate": 0.5, "same_for_any_world": True},
     "sub-centres, smoothed": {"sub_centers": 2, "label_smoothing": 0.1},
+    "weighted": {"class_weights": torch.linspace(0.1, 2.0, C)},
 }
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from faceprint.cli.data import app
 from faceprint.data.alignment import align, similarity_transform, template
-from faceprint.data.detection import YuNet, choose_face
+from faceprint.data.detection import YuNet, choose_face, refine
 from faceprint.data.images import read_image
 from faceprint.data.model_files import YUNET, file_sha256
 
@@ -31,7 +31,7 @@ def people(test_data):
 
 
 def found(detector, image):
-    return detector.refine(image, choose_face(detector.detect(image), image.shape[:2]))
+    return refine(detector, image, choose_face(detector.detect(image), image.shape[:2]))
 
 
 def test_the_known_detector_is_the_published_file(test_data):

@@ -10,6 +10,8 @@ import pytest
 
 from faceprint.data.align_folder import align_folder
 from faceprint.data.bin import write_bin
+from faceprint.data.detectors import choose_detector
+from faceprint.data.executors import Processes
 from faceprint.data.pair_lists import read_pair_list
 from faceprint.evaluation.embeddings import embed_set
 from faceprint.evaluation.feature_files import open_features
@@ -30,8 +32,8 @@ def crops(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (photographs / name).parent.mkdir(exist_ok=True)
         (photographs / f"{name}.jpg").symlink_to(lfw / f"{name}.jpg")
     folder = tmp_path_factory.mktemp("crops") / "lfw"
-    detector = test_data / "models" / "face_detection_yunet_2023mar.onnx"
-    report = align_folder(photographs, folder, detector_model=detector, workers=2)
+    detector = choose_detector("yunet", test_data / "models" / "face_detection_yunet_2023mar.onnx")
+    report = align_folder(photographs, folder, detector=detector, executor=Processes(2))
     assert (report.found, len(report.not_found), len(report.unreadable)) == (807, 0, 0)
     return folder
 

@@ -21,7 +21,14 @@ from faceprint.training.setup import build_trainer
 Tiny = Callable[..., Config]
 Trained = Callable[[Config], Any]
 
-TIMES = {"samples_per_second", "data_wait_fraction", "images_per_second", "seconds"}
+TIMES = {
+    "samples_per_second",
+    "data_wait_fraction",
+    "images_per_second",
+    "seconds",
+    "head_milliseconds",
+    "head_fraction",
+}
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -40,15 +47,9 @@ def test_a_run_folder_has_what_it_promises(tiny: Tiny, trained: Trained, tmp_pat
     assert [record["step"] for record in lines(folder)] == [2, 4, 6]
     assert records[-1] == outcome.train_record
     expected = {"loss", "learning_rate", "samples_per_second", "data_wait_fraction", "target_cosine", "train_accuracy"}
-    assert expected | {
-        "kind",
-        "step",
-        "epoch",
-        "embedding_norm",
-        "active_classes",
-        "positive_classes",
-        "unreadable_images",
-    } == set(records[0])
+    counts = {"active_classes", "positive_classes", "negative_classes", "head_milliseconds", "head_fraction"}
+    expected |= counts | {"kind", "step", "epoch", "embedding_norm", "lowest_target_cosine", "unreadable_images"}
+    assert set(records[0]) == expected
     assert records[0]["epoch"] == pytest.approx(2 * 8 / 30, abs=1e-4)
     assert [path.name for path in list_checkpoints(folder / "checkpoints")] == ["step_000000006.pt"]
     card = json.loads((folder / "model" / "model.json").read_text())

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from faceprint.data.alignment import template
-from faceprint.data.detection import YuNet, choose_face
+from faceprint.data.detection import YuNet, choose_face, refine
 from faceprint.data.images import ImageError
 from faceprint.data.source import Source
 
@@ -36,6 +36,6 @@ def _offset(source: Source, index: int, detector: YuNet) -> float | None:
     faces = detector.detect(image)
     if not faces:
         return None
-    face = detector.refine(image, choose_face(faces, image.shape[:2]))
+    face = refine(detector, image, choose_face(faces, image.shape[:2]))
     points = template(image.shape[:2])
     return float(np.linalg.norm(face.landmarks - points, axis=1).mean() / np.linalg.norm(points[1] - points[0]))

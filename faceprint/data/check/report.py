@@ -58,6 +58,19 @@ class Check:
         return [indices[group] for group in similar_groups(facts["look"][indices], facts["detail"][indices])]
 
     @cached_property
+    def sizes(self) -> list[dict[str, int]]:
+        """All image sizes, most images first; those that are not known are left out."""
+        facts = self.scan.facts
+        known = facts[facts["readable"] & (facts["height"] > 0)]
+        both = known["height"].astype(np.uint64) << np.uint64(32) | known["width"].astype(np.uint64)
+        sizes, counts = np.unique(both, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        return [
+            {"height": size >> 32, "width": size & 0xFFFFFFFF, "images": count}
+            for size, count in zip(sizes[order].tolist(), counts[order].tolist(), strict=True)
+        ]
+
+    @cached_property
     def unaligned(self) -> NDArray[np.bool_]:
         """(N,), true where the image was decoded and does not look like an aligned face."""
         facts = self.scan.facts
@@ -85,8 +98,8 @@ class Check:
             "images_per_identity": images_per_identity(self.counts),
             "bytes": int(facts["bytes"].sum()),
             "encodings": _encodings(facts),
-            "num_sizes": len(_sizes(facts)),
-            "sizes": _sizes(facts)[:_SIZES_SHOWN],
+            "num_sizes": len(self.sizes),
+            "sizes": self.sizes[:_SIZES_SHOWN],
             "unreadable": [
                 {"index": index, "path": self.source.name(index), "reason": reason}
                 for index, reason in self.scan.unreadable
@@ -107,7 +120,7 @@ class Check:
         """What looks wrong, one line each."""
         single = int((self.counts == 1).sum())
         labels = label_range(self.source.class_names)
-        num_sizes = len(_sizes(self.scan.facts))
+        num_sizes = len(self.sizes)
         found = [
             (len(self.scan.unreadable), "{:,} images cannot be read"),
             (single, "{:,} identities have a single image"),
@@ -231,18 +244,6 @@ def images_per_identity(counts: Ints) -> dict[str, Any]:
 def _encodings(facts: NDArray[Any]) -> dict[str, int]:
     counts = np.bincount(facts["encoding"][facts["bytes"] > 0], minlength=len(ENCODINGS)).tolist()
     return {name: count for name, count in zip(ENCODINGS, counts, strict=True) if count}
-
-
-def _sizes(facts: NDArray[Any]) -> list[dict[str, int]]:
-    """All sizes, most images first; those that are not known are left out."""
-    known = facts[facts["readable"] & (facts["height"] > 0)]
-    both = known["height"].astype(np.uint64) << np.uint64(32) | known["width"].astype(np.uint64)
-    sizes, counts = np.unique(both, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return [
-        {"height": size >> 32, "width": size & 0xFFFFFFFF, "images": count}
-        for size, count in zip(sizes[order].tolist(), counts[order].tolist(), strict=True)
-    ]
 
 
 def _share(chosen: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from faceprint.data.check import crops
 from faceprint.data.check.fingerprints import content_hash, looks
+from faceprint.data.executors import Processes
 from faceprint.data.images import ImageError, check_encoded, decode_image
-from faceprint.data.processes import in_processes
 from faceprint.data.source import Source
 
 ENCODINGS = ("JPEG", "PNG", "BMP", "WebP", "other")
@@ -65,7 +65,8 @@ def scan(
     facts = np.zeros(total, FACTS)
     unreadable: list[tuple[int, str]] = []
     batches = [range(start, min(start + _BATCH, total)) for start in range(0, total, _BATCH)]
-    for batch, (rows, problems) in zip(batches, in_processes(_Look(source, decode), batches, workers), strict=True):
+    found = Processes(workers).map_batches(_Look(source, decode), batches)
+    for batch, (rows, problems) in zip(batches, found, strict=True):
         facts[batch.start : batch.stop] = rows
         unreadable += problems
         if progress:

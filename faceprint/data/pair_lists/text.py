@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,12 @@ class ListedPair(NamedTuple):
     second: str
     same: bool
     fold: int
+
+
+def person_of(image: str) -> str:
+    """Whom the image at this listed path shows: its first folder, or NAME where it is NAME_0001.jpg in no folder."""
+    folder, *inside = PurePath(image).parts
+    return folder if inside else re.sub(r"_[0-9]+(\.[A-Za-z]+)?$", "", folder)
 
 
 def text_lines(path: Path) -> list[tuple[int, str]]:

@@ -1,0 +1,148 @@
+"""`faceprint data check`, `stats`, `clean`, `overlap` and `pairs make` as commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from typer.testing import CliRunner
+
+from faceprint.cli import app
+
+
+def run(*arguments: object, code: int = 0):
+    result = CliRunner().invoke(app, ["data", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """12 people of 6 images with smooth patterns: each image its person's colours with a little of its own."""
+    random = np.random.default_rng(0)
+    for person in range(12):
+        base = random.integers(60, 200, (2, 2, 3))
+        for image in range(6):
+            pixels = (base + random.integers(-12, 13, (2, 2, 3))).astype(np.uint8)
+            path = tmp_path / "people" / f"p{person:02d}" / f"p{person:02d}_{image + 1:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), cv2.resize(pixels, (16, 16), interpolation=cv2.INTER_LINEAR))
+    return tmp_path / "people"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """An ONNX file for 16x16 images: its embedding is the pixels, averaged over 4x4."""
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["N", 3, 16, 16]), ("y", ["N", 48]))
+    ]
+    content = helper.make_model(
+        helper.make_graph(nodes, "pool", ends[:1], ends[1:]), opset_imports=[helper.make_opsetid("", 13)], ir_version=8
+    )
+    onnx.save(content, tmp_path / "pool.onnx")
+    return tmp_path / "pool.onnx"
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_check_prints_counts_and_warnings(people: Path, tmp_path: Path) -> None:
+    (people / "p03" / "p03_0002.png").write_bytes(b"broken")
+    result = run("check", people, "--output", tmp_path / "report", "--json", tmp_path / "r.json", "--workers", 1)
+    assert "1 images cannot be read" in result.stderr
+    assert "p03_0002.png: not an image" in result.stderr
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert (written["images"], written["identities"], len(written["unreadable"])) == (72, 12, 1)
+    assert json.loads((tmp_path / "report" / "stats.json").read_text()) == written
+
+
+def test_check_exits_1_only_when_asked(people: Path) -> None:
+    (people / "p03" / "p03_0002.png").write_bytes(b"broken")
+    run("check", people, "--fast")
+    run("check", people, "--strict", "--workers", 1, code=1)
+
+
+def test_check_does_not_call_whole_sets_wrong(tmp_path: Path) -> None:
+    run("synthetic", tmp_path / "faces", "--identities", 4, "--images", 3, "--difficulty", 0.2)
+    run("check", tmp_path / "faces", "--strict", "--workers", 1)
+
+
+def test_names_of_people_are_not_printed(people: Path, model: Path, tmp_path: Path) -> None:
+    for result in (
+        run("check", people, "--output", tmp_path / "report", "--workers", 1),
+        run("clean", people, model, "--output", tmp_path / "review"),
+        run("overlap", people, people, model, "--output", tmp_path / "review"),
+    ):
+        assert "p03" not in result.output
+
+
+def test_stats_are_json(people: Path) -> None:
+    result = run("stats", people, "--fast")
+    stats = json.loads(result.stdout)
+    assert (stats["images"], stats["images_per_identity"]["max"], stats["crops"]) == (72, 6, None)
+
+
+def test_clean(people: Path, model: Path, tmp_path: Path) -> None:
+    """An image of person 5 under person 3 is listed, with where it belongs."""
+    moved = people / "p03" / "p03_0007.png"
+    (people / "p05" / "p05_0001.png").rename(moved)
+    result = run("clean", people, model, "--output", tmp_path / "new" / "review", "--json", "-")
+    assert json.loads(result.stdout)["outliers"] >= 1
+    first = rows(tmp_path / "new" / "review" / "outliers.csv")[0]
+    assert (first["path"], first["nearest_class"]) == (str(moved), "p05")
+    assert str(moved) in {row["path"] for row in rows(tmp_path / "new" / "review" / "exclude.csv")}
+
+
+def test_overlap(people: Path, model: Path, tmp_path: Path) -> None:
+    """The test set holds two of the people, as a folder, as pairs of a folder, and as a .bin."""
+    for person in ("p02", "p08"):
+        folder = tmp_path / "test" / person
+        folder.mkdir(parents=True)
+        for image in (5, 6):
+            (people / person / f"{person}_{image:04d}.png").rename(folder / f"{person}_{image:04d}.png")
+    (tmp_path / "pairs.csv").write_text(
+        "path_a,path_b,same\np02/p02_0005,p08/p08_0006,0\np02/p02_0005,p02/p02_0006,1\np08/p08_0005,p08/p08_0006,1\n"
+    )
+    run("pairs", "make", tmp_path / "test", "--output", tmp_path / "test.csv", "--num-pairs", 2, "--folds", 1)
+    common = ["--cosine", 0.98, "--output", tmp_path / "review"]
+    for test, more in ((tmp_path / "test", []), (tmp_path / "test", ["--pairs", tmp_path / "pairs.csv"])):
+        run("overlap", people, test, model, *common, *more)
+        assert {"p02", "p08"} <= {row["identity"] for row in rows(tmp_path / "review" / "exclude.csv")}
+        assert len(rows(tmp_path / "review" / "exclude.csv")) < 12
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.txt", "pairs.bin"])
+def test_pairs_make(people: Path, tmp_path: Path, name: str) -> None:
+    arguments = ["pairs", "make", people, "--num-pairs", 40, "--folds", 10 if name.endswith("bin") else 2]
+    if name.endswith("bin"):  # ten folds of two people each
+        for person in range(12, 20):
+            source = people / f"p{person - 12:02d}"
+            (people / f"p{person:02d}").mkdir()
+            for image in source.iterdir():
+                (people / f"p{person:02d}" / image.name.replace(source.name, f"p{person:02d}")).write_bytes(
+                    image.read_bytes()
+                )
+    result = run(*arguments, "--output", tmp_path / name, "--json", "-")
+    assert json.loads(result.stdout)["num_pairs"] == 40
+    first = (tmp_path / name).read_bytes()
+    run(*arguments, "--output", tmp_path / name)
+    assert (tmp_path / name).read_bytes() == first
+    run(*arguments, "--output", tmp_path / name, "--seed", 5)
+    assert (tmp_path / name).read_bytes() != first
+
+
+def test_hard_pairs_make(people: Path, model: Path, tmp_path: Path) -> None:
+    run("pairs", "make", people, "--output", tmp_path / "hard.csv", "--num-pairs", 20, "--folds", 2, "--hard", model)
+    assert len(rows(tmp_path / "hard.csv")) == 20
