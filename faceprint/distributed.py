@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 # Newer releases of torch warn of the older name.
 _reduce_scatter: Callable[[Tensor, Tensor], object] = getattr(
-    dist, "reduce_scatter_single", dist.reduce_scatter_tensor
+    dist, "reduce_scatter_single" if hasattr(dist, "reduce_scatter_single") else "reduce_scatter_tensor"
 )
 
 

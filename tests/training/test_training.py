@@ -158,6 +158,21 @@ def test_a_dry_run_writes_nothing(tiny: Tiny, trained: Trained, tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_evaluation_leaves_the_training_as_it_was(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
+    """Dropout and batch statistics of every layer go on: the losses are those of a training without evaluations."""
+    changes = ("network.options.output=E", "log.every=1")
+    pairs = "{protocol: synthetic, num_identities: 6, images_per_identity: 3, num_pairs: 12, first_identity: 50}"
+    often = (f"evaluation={{every: 2, protocols: [{pairs}]}}", f"out={tmp_path}/often")
+    trained(tiny(*changes))
+    run, _, _ = trained(tiny(*changes, *often))
+    losses = [
+        [line["loss"] for line in lines(folder) if line["kind"] == "train"]
+        for folder in (tmp_path / "run", tmp_path / "often")
+    ]
+    assert losses[0] == losses[1]
+    assert all(module.training for module in run.trainer.network.modules())
+
+
 def test_evaluations_keep_the_best_model(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
     protocol = "{protocol: synthetic, num_identities: 8, images_per_identity: 3, num_pairs: 20, size: 32x32}"
     run, _, records = trained(tiny("steps=8", "evaluation.every=2", f"evaluation.protocols=[{protocol}]"))
