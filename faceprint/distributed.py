@@ -19,13 +19,13 @@ T = TypeVar("T")
 
 
 @contextmanager
-def world(timeout_seconds: float = 600.0) -> Generator[None]:
+def world(timeout_seconds: float = 600.0, meeting_seconds: float | None = None) -> Generator[None]:
     """Join the processes that a launcher such as torchrun started, and leave them at the end.
 
     The launcher says so in RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; without them, and in a world of one, this
     does nothing. Tensors in CPU memory go by gloo, those on CUDA devices by nccl; the process takes the device of its
     LOCAL_RANK. A collective that waits longer than `timeout_seconds` ends in an error. Raises `UserError` where not all
-    processes come within that time; it names those that are missing.
+    processes come within `meeting_seconds` (by default the same time); it names those that are missing.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or world_size() > 1:
         yield
@@ -33,12 +33,14 @@ def world(timeout_seconds: float = 600.0) -> Generator[None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    wait = timedelta(seconds=timeout_seconds)
+    wait = timedelta(seconds=timeout_seconds if meeting_seconds is None else meeting_seconds)
     try:
         number, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         store = _meeting_point(number, wait)
         _call_roll(store, number, size, wait)
-        dist.init_process_group(backend, store=store, rank=number, world_size=size, timeout=wait)
+        dist.init_process_group(
+            backend, store=store, rank=number, world_size=size, timeout=timedelta(seconds=timeout_seconds)
+        )
     except UserError:
         raise
     except (RuntimeError, ValueError, KeyError) as error:  # DistNetworkError and DistStoreError are RuntimeErrors

@@ -24,10 +24,11 @@ def start_processes(number: int) -> None:
     # SIGUSR1 too: schedulers announce by it that the machine will be taken away.
     os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
     torchrun = ["--standalone", f"--nproc-per-node={number}", "-m", "faceprint", *rest]
-    os.execv(sys.executable, [sys.executable, "-m", "faceprint.cli.launch", *torchrun])
+    os.execv(sys.executable, [sys.executable, "-c", "from faceprint.cli.launch import main; main()", *torchrun])
 
 
 def main() -> None:
+    """torchrun with the arguments of this process; exits as `OWN_STATUS` of its processes, or with 1."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
@@ -42,7 +43,3 @@ def main() -> None:
         sys.exit(1)
     except SignalException:
         sys.exit(75)  # every process got the signal, and half a minute to save a checkpoint
-
-
-if __name__ == "__main__":
-    main()
