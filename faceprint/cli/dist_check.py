@@ -14,7 +14,7 @@ from faceprint.cli.output import JsonOption, err, print_table, write_json
 def dist_check(
     recipe: Annotated[
         Optional[str],  # noqa: UP045 - read by typer at run time
-        typer.Argument(metavar="[RECIPE]", help="A recipe: its data and configuration are compared, its step predicted."),
+        typer.Argument(metavar="[RECIPE]", help="A recipe, to compare its data and to predict its step."),
     ] = None,
     overrides: Annotated[
         Optional[list[str]],  # noqa: UP045

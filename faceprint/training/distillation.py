@@ -129,8 +129,10 @@ def open_teacher(path: Path, device: torch.device) -> tuple[Callable[[Tensor], T
         network, card = load_model(path)
         return fold_norms(network).to(device).eval(), card.input, network.embedding_dim
     embedder = load(path, device=device.type)
-    return lambda images: torch.from_numpy(embedder.features(images.cpu().numpy())).to(device), embedder.input, (
-        embedder.embedding_dim
+    return (
+        lambda images: torch.from_numpy(embedder.features(images.cpu().numpy())).to(device),
+        embedder.input,
+        (embedder.embedding_dim),
     )
 
 

@@ -53,7 +53,10 @@ def test_a_rank_that_does_not_come_is_named() -> None:
     there = [
         start(
             *("-m", "faceprint", "dist-check", "--timeout", "8"),
-            **{"RANK": rank, "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
+            RANK=rank,
+            WORLD_SIZE="3",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port,
         )
         for rank in "02"
     ]
