@@ -590,8 +590,8 @@ class Config(Section):
     dry_run: bool = False
     """Tuning mode: train and report, save nothing."""
     resume: bool | Literal["last_good", "auto"] = False
-    """Continue the run in `out` from its last checkpoint; last_good: from the newest that is whole; auto: so where there
-    is one, else start, as suits jobs that a scheduler starts again."""
+    """Continue the run in `out` from its last checkpoint; last_good: from the newest that is whole; auto: so where
+    there is one, else start, as suits jobs that a scheduler starts again."""
     resume_changes: list[str] = []
     """Keys, such as `optimizer`, that may differ from the run's own when it is resumed: the curve is another then."""
     published: Published | None = None
