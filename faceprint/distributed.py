@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from faceprint.errors import UserError
 
@@ -60,10 +61,10 @@ def master() -> str:
     return f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
 
 
-def _meeting_point(number: int, wait: timedelta) -> dist.Store:
+def _meeting_point(number: int, wait: timedelta) -> Store:
     """The table of keys that all processes share; torchrun keeps it, or else rank 0 does."""
     kept_by_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    store = dist.TCPStore(
+    store = TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         is_master=number == 0 and not kept_by_launcher,
@@ -71,10 +72,10 @@ def _meeting_point(number: int, wait: timedelta) -> dist.Store:
         wait_for_workers=False,  # that would end without saying who is missing
         multi_tenant=True,
     )
-    return dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
-def _call_roll(store: dist.Store, number: int, size: int, wait: timedelta) -> None:
+def _call_roll(store: Store, number: int, size: int, wait: timedelta) -> None:
     """Wait until every process was here. Raises `UserError` with the ranks of those that were not."""
     keys = [f"here {each}" for each in range(size)]
     store.set(keys[number], platform.node())
