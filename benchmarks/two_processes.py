@@ -68,7 +68,8 @@ def main() -> None:
         folder = Path(name)
         (folder / "recipe.yaml").write_text(recipe(options.network, options.batch_size, options.steps))
         for turn in range(options.turns):
-            turns.append((rate(folder, f"one {turn}", cores[:1]), rate(folder, f"two {turn}", cores)))
+            one = rate(folder, f"one {turn}", cores[:1])
+            turns.append((one, rate(folder, f"two {turn}", cores)))
     ratio = statistics.median(two / one for one, two in turns)
     result = {
         "benchmark": "two_processes",

@@ -81,13 +81,15 @@ class Distiller(nn.Module):
         self.projection: nn.Linear | None = None
         if config.loss != "relation" and teacher_dim != embedding_dim:
             self.projection = nn.Linear(embedding_dim, teacher_dim, bias=False, device=device)
-            average_(self.projection.weight.data)
-            self.projection.weight.register_hook(lambda gradient: average_(gradient.clone()))
+            first = torch.randn(teacher_dim, embedding_dim, generator=torch.Generator().manual_seed(0))
+            self.projection.weight.data.copy_(first / embedding_dim**0.5)  # in every process, of any number, the same
+            self.projection.weight.register_hook(average)
 
     def forward(self, images: Tensor, student: Tensor) -> Tensor:
         """Network input (B, 3, H, W) and the network's embeddings of it (B, D) -> the loss, weighted, a scalar.
 
-        Relations are compared among `GROUP` images at a time, of this process.
+        Relations are compared among `GROUP` images at a time, of this process. The value is the mean over processes,
+        the gradient that of this process's part.
         """
         with torch.no_grad():
             teacher = self._features(self._for_teacher(images)).float()
@@ -98,7 +100,7 @@ class Distiller(nn.Module):
             groups = zip(student.split(GROUP), teacher.split(GROUP), strict=True)
             parts = [relation_loss(one, other) for one, other in groups if len(one) > 2]
             loss = loss + torch.stack(parts).mean()
-        return self.weight * loss
+        return self.weight * (loss + (average(loss.detach()) - loss.detach()))
 
     def _project(self, student: Tensor) -> Tensor:
         if self.projection is None:
@@ -111,12 +113,13 @@ class Distiller(nn.Module):
         return self._input.normalize(pixels.flip(1) if self._input.colour != self._spec.colour else pixels)
 
 
-def average_(tensor: Tensor) -> Tensor:
-    """`tensor` itself, which becomes the mean over processes."""
-    if world_size() > 1:
-        dist.all_reduce(tensor)
-        tensor /= world_size()
-    return tensor
+def average(tensor: Tensor) -> Tensor:
+    """The mean of `tensor` over processes."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total / world_size()
 
 
 def open_teacher(path: Path, device: torch.device) -> tuple[Callable[[Tensor], Tensor], InputSpec, int]:
