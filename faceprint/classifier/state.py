@@ -6,7 +6,7 @@ training saved on n goes on with m.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,6 +88,11 @@ def load_shared_state(state: dict[str, Any], classifier: PartialFC, optimizer: C
     for parameter, moments in zip(classifier.margin.parameters(), state["margin"], strict=True):
         for name, tensor in moments.items():
             optimizer.state[parameter][name] = tensor.to(parameter.device)
+
+
+def head_prefix(number: int, heads: Sized) -> str:
+    """What the names of head `number`'s files begin with, where there are several `heads`."""
+    return f"head{number:03d}-" if len(heads) > 1 else ""
 
 
 @torch.no_grad()

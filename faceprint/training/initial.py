@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from faceprint.classifier import Heads, PartialFC, TripletLoss
-from faceprint.classifier.state import PATTERN, new_centres
+from faceprint.classifier.state import PATTERN, head_prefix, new_centres
 from faceprint.data.pixels import InputSpec
 from faceprint.data.source import Source
 from faceprint.distributed import gather_rows
@@ -209,13 +209,16 @@ def read_classes(folder: Path) -> OldClasses | None:
 
 
 def read_checkpoint_classes(path: Path) -> OldClasses | None:
-    """All classes of a checkpoint, whatever number of processes wrote it; None where it has not one classifier."""
+    """All classes of a checkpoint, whatever number of processes wrote it; None where a triplet loss has none."""
     shared = load_part(path / SHARED)
-    if len(shared["heads"]) != 1:  # a triplet loss has none; sets with heads of their own have several
-        return None
-    parts = [safetensors.torch.load_file(file) for file in sorted(path.glob(PATTERN))]
-    whole = {name: torch.cat([part[name] for part in parts]) for name in ("centres", "bias") if name in parts[0]}
-    return OldClasses({**whole, **shared["heads"][0]["buffers"]}, shared["data"], read_names(path.parent.parent))
+    heads = shared["heads"]
+    state: dict[str, Tensor] = {}
+    for number, head in enumerate(heads):
+        parts = [safetensors.torch.load_file(file) for file in sorted(path.glob(head_prefix(number, heads) + PATTERN))]
+        whole = {name: torch.cat([part[name] for part in parts]) for name in ("centres", "bias") if name in parts[0]}
+        module = f"heads.{number}." if len(heads) > 1 else ""
+        state.update({module + name: value for name, value in {**whole, **head["buffers"]}.items()})
+    return OldClasses(state, shared["data"], read_names(path.parent.parent)) if heads else None
 
 
 def write_classes(folder: Path, classes: OldClasses) -> None:

@@ -62,11 +62,11 @@ class Plan:
     """Of one epoch."""
     num_classes: int
     global_batch: int
-    accumulate: int
-    """Passes of the network in each process that make one step."""
     total_steps: int
     base_lr: float
     """The recipe's learning rate scaled from the reference batch to the global batch."""
+    accumulate: int = 1
+    """Passes of the network in each process that make one step."""
 
     def epoch(self, step: int) -> float:
         """Epochs done after `step` steps."""

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from faceprint.classifier.state import class_file, load_classes, load_shared_state, shared_state
+from faceprint.classifier.state import class_file, head_prefix, load_classes, load_shared_state, shared_state
 from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.training.checkpoint import SHARED, Pieces, load_part, read_manifest
@@ -27,7 +27,7 @@ def state_pieces(trainer: Trainer, counters: dict[str, Any], *, copied: bool) ->
     pieces: dict[str, Callable[[Path], object]] = {}
     for number, (head, optimizer) in enumerate(trainer.heads()):
         file = class_file(head, optimizer)
-        pieces[_prefix(trainer, number) + file.name] = partial(_save, hold(file.tensors), file.metadata)
+        pieces[head_prefix(number, trainer.heads()) + file.name] = partial(_save, hold(file.tensors), file.metadata)
     random = hold({"cpu": torch.get_rng_state(), "cuda": cuda_random()})
     pieces[_random_file()] = lambda path: torch.save(random, path)
     whole = _shared(trainer)  # in every process: sharded weights are gathered
@@ -35,11 +35,6 @@ def state_pieces(trainer: Trainer, counters: dict[str, Any], *, copied: bool) ->
         shared = hold({**counters, **whole})
         pieces[SHARED] = lambda path: torch.save(shared, path)
     return pieces
-
-
-def _prefix(trainer: Trainer, number: int) -> str:
-    """What the names of files of class centres begin with, where there are several sets of them."""
-    return f"head{number:03d}-" if len(trainer.heads()) > 1 else ""
 
 
 def _save(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
@@ -84,7 +79,7 @@ def restore(trainer: Trainer, path: Path, seed: int) -> dict[str, Any]:
     if trainer.distiller is not None and state["distiller"] is not None:
         trainer.distiller.load_state_dict(state["distiller"])
     for number, (head, optimizer) in enumerate(trainer.heads()):
-        load_classes(path, head, optimizer, prefix=_prefix(trainer, number))
+        load_classes(path, head, optimizer, prefix=head_prefix(number, trainer.heads()))
         load_shared_state(state["heads"][number], head, optimizer)
     trainer.scaler.load_state_dict(state["scaler"])
     _restore_random(trainer.device, path, seed, state["step"])
