@@ -461,6 +461,21 @@ class Distributed(Section):
     """Promise that every step uses the same weights, which lets gradients be sent with less book-keeping."""
     timeout_seconds: Positive = 600.0
     """How long a process waits for the others before the training fails."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """ddp: every process holds the whole network; fsdp: a share of its weights and of their optimiser's state, for
+    networks that do not fit otherwise. Their checkpoints are alike, and either continues the other's."""
+
+
+class Distillation(Section):
+    """A teacher whose embeddings the network learns to resemble, besides telling people apart."""
+
+    teacher: Path | None = None
+    """A run folder, a model folder or an ONNX file; null: none."""
+    weight: Positive = 1.0
+    """Of the distillation loss beside that of the margin."""
+    loss: Literal["embedding", "relation", "both"] = "embedding"
+    """embedding: 1 - cosine to the teacher's embedding of the same image; relation: distances and angles among the
+    images of a batch (relational knowledge distillation), for which the dimensions may differ; both: their sum."""
 
 
 class Log(Section):
@@ -575,6 +590,7 @@ class Config(Section):
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
     distributed: Distributed = Distributed()
+    distillation: Distillation = Distillation()
     log: Log = Log()
     licence: str = "not stated"
     """Of the trained weights, written into the model file."""
@@ -582,8 +598,9 @@ class Config(Section):
     """Tuning mode: train and report, save nothing."""
     profile: bool = False
     """Trace five steps after the first ones: `profile/` in the run folder, and a table of the time by part."""
-    resume: bool | Literal["last_good"] = False
-    """Continue the run in `out` from its last checkpoint; last_good: from the newest that is whole."""
+    resume: bool | Literal["last_good", "auto"] = False
+    """Continue the run in `out` from its last checkpoint; last_good: from the newest that is whole; auto: so where
+    there is one, else start, as suits jobs that a scheduler starts again."""
     resume_changes: list[str] = []
     """Keys, such as `optimizer`, that may differ from the run's own when it is resumed: the curve is another then."""
     published: Published | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from faceprint.errors import UserError
 
@@ -23,13 +25,13 @@ _reduce_scatter: Callable[[Tensor, Tensor], object] = getattr(
 
 
 @contextmanager
-def world(timeout_seconds: float = 600.0) -> Generator[None]:
+def world(timeout_seconds: float = 600.0, meeting_seconds: float | None = None) -> Generator[None]:
     """Join the processes that a launcher such as torchrun started, and leave them at the end.
 
     The launcher says so in RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; without them, and in a world of one, this
     does nothing. Tensors in CPU memory go by gloo, those on CUDA devices by nccl; the process takes the device of its
-    LOCAL_RANK. A collective that waits longer than `timeout_seconds` ends in an error. Raises `UserError` where the
-    others cannot be met.
+    LOCAL_RANK. A collective that waits longer than `timeout_seconds` ends in an error. Raises `UserError` where not all
+    processes come within `meeting_seconds` (by default the same time); it names those that are missing.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or world_size() > 1:
         yield
@@ -37,17 +39,59 @@ def world(timeout_seconds: float = 600.0) -> Generator[None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    wait = timedelta(seconds=timeout_seconds if meeting_seconds is None else meeting_seconds)
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
-    except (RuntimeError, ValueError) as error:  # DistNetworkError and DistStoreError are RuntimeErrors
+        number, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        store = _meeting_point(number, wait)
+        _call_roll(store, number, size, wait)
+        dist.init_process_group(
+            backend, store=store, rank=number, world_size=size, timeout=timedelta(seconds=timeout_seconds)
+        )
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, KeyError) as error:  # DistNetworkError and DistStoreError are RuntimeErrors
         raise UserError(
-            f"rank {os.environ.get('RANK', '?')} cannot join the other processes: {str(error).splitlines()[0]};"
-            " start all of them by torchrun, with one address and port of the first machine"
+            f"rank {os.environ.get('RANK', '?')} on {platform.node()} cannot join the other processes at"
+            f" {master()}: {str(error).splitlines()[0]}; start all of them by torchrun, with one address and port of"
+            " the first machine"
         ) from error
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def master() -> str:
+    """ADDRESS:PORT where the processes of the world meet, as this one was told."""
+    return f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+
+
+def _meeting_point(number: int, wait: timedelta) -> Store:
+    """The table of keys that all processes share; torchrun keeps it, or else rank 0 does."""
+    kept_by_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=number == 0 and not kept_by_launcher,
+        timeout=wait,
+        wait_for_workers=False,  # that would end without saying who is missing
+        multi_tenant=True,
+    )
+    return PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def _call_roll(store: Store, number: int, size: int, wait: timedelta) -> None:
+    """Wait until every process was here. Raises `UserError` with the ranks of those that were not."""
+    keys = [f"here {each}" for each in range(size)]
+    store.set(keys[number], platform.node())
+    try:
+        store.wait(keys, wait)
+    except RuntimeError as error:
+        missing = [str(each) for each, key in enumerate(keys) if not store.check([key])]
+        raise UserError(
+            f"of {size} processes {len(missing)} did not come to {master()} within {wait.total_seconds():g} s: rank"
+            f" {', '.join(missing)}; see what they say on their machines, and that they were started with this address"
+        ) from error
 
 
 def local_rank() -> int:

@@ -228,6 +228,11 @@ def test_the_how_to_of_evaluation(tmp_path: Path) -> None:
     assert [*table["sets"]] == ["lfw", "cfp_fp"]
 
 
+def test_the_how_to_of_several_processes(tmp_path: Path) -> None:
+    assert execute("docs/how-to/several-machines.md", "several", tmp_path) == 2
+    assert (tmp_path / "runs" / "several" / "model" / "model.safetensors").exists()
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     links = 0

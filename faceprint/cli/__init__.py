@@ -15,6 +15,7 @@ from faceprint.cli import (
     data_clean,
     data_loading,
     data_pairs,
+    dist_check,
     embed,
     evaluate,
     export,
@@ -38,6 +39,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("train")(train.train)
+app.command("dist-check")(dist_check.dist_check)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
 data.app.command("check")(data_check.check)

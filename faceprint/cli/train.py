@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from faceprint.cli.launch import start_processes
 from faceprint.cli.output import JsonOption, err, print_table, write_json
-from faceprint.errors import UserError
 
 if TYPE_CHECKING:
     from faceprint.classifier.estimate import HeadEstimate
@@ -42,7 +41,7 @@ def train(
 
     On several GPUs or machines: faceprint train RECIPE --processes 8, or torchrun --nproc-per-node 8 [--nnodes …] -m
     faceprint train RECIPE. A training that is asked to stop (SIGTERM, SIGUSR1) saves a checkpoint and exits with
-    status 75; resume=true continues it.
+    status 75; resume=true continues it, and resume=auto starts or continues, whichever it is.
     """
     if processes > 1:
         start_processes(processes)
@@ -69,19 +68,6 @@ def train(
             show(run, outcome, json_file)
     if outcome.stopped:
         sys.exit(STOPPED_EXIT)
-
-
-def start_processes(number: int) -> None:
-    """Become torchrun with `number` processes of this very command. Raises `UserError` inside of another launcher."""
-    if "WORLD_SIZE" in os.environ:
-        raise UserError(
-            "--processes starts processes, but a launcher such as torchrun has done so already; leave it out"
-        )
-    rest = [*sys.argv[1:]]
-    at = next(place for place, word in enumerate(rest) if word.split("=")[0] == "--processes")
-    del rest[at : at + (1 if "=" in rest[at] else 2)]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
-    os.execv(sys.executable, [*launcher, "-m", "faceprint", *rest])
 
 
 def show(run: Any, outcome: Any, json_file: str | None) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from faceprint.classifier import PartialFC
 from faceprint.distributed import world_size
 from faceprint.training.profile import part
+from faceprint.training.replicas import total_norm
 from faceprint.training.setup import Trainer
 
 MIN_SCALE = 1.0
@@ -74,7 +75,7 @@ def gradient_norm(trainer: Trainer) -> Tensor:
     of_head = nn.utils.get_total_norm(head).float() ** 2 if head else torch.zeros((), device=trainer.device)
     if world_size() > 1:
         dist.all_reduce(of_head)
-    return (nn.utils.get_total_norm(trainer.network_gradients()).float() ** 2 + of_head).sqrt()
+    return (total_norm(trainer.network_gradients()) ** 2 + of_head).sqrt()
 
 
 def floor_scale(scaler: torch.amp.GradScaler) -> None:

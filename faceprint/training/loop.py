@@ -204,6 +204,8 @@ def add_gradients(
         given = embeddings.detach().requires_grad_()
         scaled = scale_gradient(given, trainer.scaler) if trainer.scaler.is_enabled() else given
         loss, statistics = trainer.classifier.measure(scaled, labels)
+        if trainer.distiller is not None:
+            loss = loss + trainer.distiller(images, scaled)
         (loss / accumulate).backward()
     with part("backward"):
         embeddings.backward(given.grad)

@@ -20,6 +20,7 @@ from faceprint.files import write_whole
 from faceprint.inference.embedder import network_embedder
 from faceprint.inference.folding import fold_norms
 from faceprint.inference.model_folder import ModelCard, save_model
+from faceprint.models import FaceNetwork
 from faceprint.training.checkpoint import (
     CheckpointWriter,
     clear_unfinished,
@@ -148,7 +149,7 @@ class Run:
     def evaluate(self) -> list[dict[str, Any]]:
         """Score the present weights by every protocol; keeps the model if it is the best by the first one."""
         trainer = self.trainer
-        chosen = trainer.best_weights
+        chosen = trainer.best_weights()
         average_buffers(chosen)
         chosen.eval()
         # Folded norms save about a third of the time. What is not folded is shared with the network in training.
@@ -224,11 +225,11 @@ class Run:
         """Write `model/`. `result` is the evaluation of these weights; its threshold becomes the model's."""
         if self.folder is None:
             return
-        average_buffers(self.trainer.best_weights)
-        folder = self.folder
-        by_first_rank(lambda: self._write_model(folder / "model", result))
+        folder, network = self.folder, self.trainer.best_weights()
+        average_buffers(network)
+        by_first_rank(lambda: self._write_model(folder / "model", network, result))
 
-    def _write_model(self, folder: Path, result: dict[str, Any] | None) -> None:
+    def _write_model(self, folder: Path, network: FaceNetwork, result: dict[str, Any] | None) -> None:
         trainer, config = self.trainer, self.config
         provenance: dict[str, Any] = {
             "program": f"faceprint {__version__}",
@@ -249,7 +250,7 @@ class Run:
             provenance=provenance,
             threshold=None if result is None else result["threshold"],
         )
-        save_model(folder, trainer.best_weights, card)
+        save_model(folder, network, card)
 
     def save_checkpoint(self) -> None:
         """Begin to write everything that makes the next step the same; `publish_checkpoint` ends it."""
@@ -325,6 +326,7 @@ def open_run(config: Config) -> Run:
     exists without `resume`, and for a resumed one whose configuration differs in a key that changes the curve.
     """
     folder = run_folder(config)
+    config = settle_resume(config, folder)
     if folder is not None:
         by_first_rank(lambda: check_folder(config, folder))
     pair_sets = [load_pairs(options, config.network.image_size) for options in config.evaluation.protocols]
@@ -337,6 +339,24 @@ def open_run(config: Config) -> Run:
         by_first_rank(lambda: add_to_manifest(folder, trainer, seed=config.seed, first_step=run.step))
     run.open_loggers()
     return run
+
+
+def settle_resume(config: Config, folder: Path | None) -> Config:
+    """`config` with `resume=auto` decided: `last_good` where `folder` has a checkpoint, false elsewhere."""
+    if config.resume != "auto":
+        return config
+    found = folder is not None and by_first_rank(lambda: _has_checkpoint(config, folder))
+    return config.model_copy(update={"resume": "last_good" if found else False})
+
+
+def _has_checkpoint(config: Config, folder: Path) -> bool:
+    """Whether there is one; removes the folder of this very run that ended before its first."""
+    if list_checkpoints(folder / "checkpoints"):
+        return True
+    if (folder / "config.yaml").is_file() and not (folder / "model").exists():
+        check_same(config, folder)
+        shutil.rmtree(folder)
+    return False
 
 
 def checkpoint_writer(config: Config, folder: Path | None) -> CheckpointWriter | None:

@@ -39,6 +39,7 @@ from faceprint.memory import keep_freed_memory
 from faceprint.models import FaceNetwork, create_model
 from faceprint.models.norms import SwitchNorm2d, mixing_logits, sparsest_layers
 from faceprint.registry import Table, unknown
+from faceprint.training.distillation import Distiller, build_distiller
 from faceprint.training.initial import Start, start_from
 from faceprint.training.measure import HeadTimer
 from faceprint.training.optim import make_optimizer
@@ -106,11 +107,12 @@ class Trainer:
     """SN layers whose mixture becomes a choice as training goes on."""
     origin: str | None
     """Where the first weights came from, in words; None for random ones, and for a resumed run."""
+    distiller: Distiller | None
+    """The loss by which the network follows a teacher, where there is one."""
 
-    @property
     def best_weights(self) -> FaceNetwork:
-        """The network that is evaluated and kept: the moving average where there is one."""
-        return self.network if self.average is None else cast(FaceNetwork, self.average.module)
+        """The network that is evaluated and kept: the moving average where there is one. All processes must call it."""
+        return self.replicas.whole() if self.average is None else cast(FaceNetwork, self.average.module)
 
     def heads(self) -> list[tuple[PartialFC, CentreOptimizer]]:
         """Every classifier with class centres, with its optimiser; several where sets have heads of their own."""
@@ -132,7 +134,9 @@ class Trainer:
         return [*self.network_gradients(), *self.head_gradients()]
 
     def network_gradients(self) -> list[Tensor]:
-        return [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        modules = [self.network] if self.distiller is None else [self.network, self.distiller]
+        parameters = (parameter for module in modules for parameter in module.parameters())
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
     def head_gradients(self) -> list[Tensor]:
         whole = [parameter.grad for parameter in self.classifier.parameters() if parameter.grad is not None]
@@ -174,6 +178,8 @@ def build_trainer(config: Config) -> Trainer:
     if config.init_from is not None and not config.resume:
         start = Start(config.init_from, config.init_match, config.init_images)
         origin = start_from(start, network, classifier, source, spec, device)
+    check_strategy(config, precision)
+    replicas = Replicas(network, device, config.distributed, precision, compiled=config.compile)
     sparsest = sparsest_layers(network)
     optimizer = make_optimizer(
         config.optimizer.name,
@@ -185,6 +191,10 @@ def build_trainer(config: Config) -> Trainer:
         undecayed_lr_factor=SPARSEST_LR_FACTOR if sparsest else 1.0,
         lr_factors=config.optimizer.lr_factors,
     )
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    distiller = build_distiller(config.distillation, spec, network.embedding_dim, device, scaler)
+    if distiller is not None and distiller.projection is not None:
+        optimizer.add_param_group({"params": list(distiller.parameters()), "lr_factor": 1.0})
     seed_process(config.seed)
     return Trainer(
         plan=plan,
@@ -192,14 +202,14 @@ def build_trainer(config: Config) -> Trainer:
         source=source,
         spec=spec,
         network=network,
-        replicas=Replicas(network, device, config.distributed, compiled=config.compile),
+        replicas=replicas,
         average=make_average(network, config.ema),
         classifier=classifier,
         margin=margin,
         margin_schedule=build_margin_schedule(config.margin, plan),
         optimizer=optimizer,
         head_optimizer=build_head_optimizer(config, classifier, plan.base_lr),
-        scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
+        scaler=scaler,
         schedule=build_schedule(config, plan),
         augmentation=build_augmentation(config.augment),
         autocast=lambda: torch.autocast(device.type, precision, enabled=precision != torch.float32),
@@ -208,7 +218,17 @@ def build_trainer(config: Config) -> Trainer:
         head_timer=HeadTimer(device),
         sparsest=sparsest,
         origin=origin,
+        distiller=distiller,
     )
+
+
+def check_strategy(config: Config, precision: torch.dtype) -> None:
+    """Raise `UserError` for what FSDP cannot be joined with."""
+    if config.distributed.strategy != "fsdp":
+        return
+    for key, used in (("ema", bool(config.ema)), ("precision=fp16", precision == torch.float16)):
+        if used:
+            raise UserError(f"distributed.strategy=fsdp does not go with {key}; leave it out, or take strategy=ddp")
 
 
 def make_average(network: FaceNetwork, share: float) -> AveragedModel | None:

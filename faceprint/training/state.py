@@ -16,6 +16,7 @@ from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.training.checkpoint import SHARED, Pieces, load_part, read_manifest
 from faceprint.training.randomness import cuda_random, seed_process
+from faceprint.training.replicas import gathered, load_network, load_optimizer
 from faceprint.training.setup import Trainer
 from faceprint.training.sources import fingerprint
 
@@ -29,8 +30,9 @@ def state_pieces(trainer: Trainer, counters: dict[str, Any], *, copied: bool) ->
         pieces[head_prefix(number, trainer.heads()) + file.name] = partial(_save, hold(file.tensors), file.metadata)
     random = hold({"cpu": torch.get_rng_state(), "cuda": cuda_random()})
     pieces[_random_file()] = lambda path: torch.save(random, path)
+    whole = _shared(trainer)  # in every process: sharded weights are gathered
     if rank() == 0:
-        shared = hold({**counters, **_shared(trainer)})
+        shared = hold({**counters, **whole})
         pieces[SHARED] = lambda path: torch.save(shared, path)
     return pieces
 
@@ -45,9 +47,10 @@ def _random_file() -> str:
 
 def _shared(trainer: Trainer) -> dict[str, Any]:
     return {
-        "network": trainer.network.state_dict(),
+        "network": gathered(trainer.network.state_dict()),
         "average": None if trainer.average is None else trainer.average.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
+        "optimizer": gathered(trainer.optimizer.state_dict()),
+        "distiller": None if trainer.distiller is None else trainer.distiller.state_dict(),
         "heads": [shared_state(head, optimizer) for head, optimizer in trainer.heads()],
         "scaler": trainer.scaler.state_dict(),
         "data": fingerprint(trainer.source),
@@ -69,10 +72,12 @@ def restore(trainer: Trainer, path: Path, seed: int) -> dict[str, Any]:
         )
     if state["data"] != fingerprint(trainer.source):
         raise UserError(f"{path}: identities or labels of the data are not those that this run was trained on")
-    trainer.network.load_state_dict(state["network"])
+    load_network(trainer.network, state["network"])
     if trainer.average is not None and state["average"] is not None:
         trainer.average.load_state_dict(state["average"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
+    load_optimizer(trainer.optimizer, state["optimizer"])
+    if trainer.distiller is not None and state["distiller"] is not None:
+        trainer.distiller.load_state_dict(state["distiller"])
     for number, (head, optimizer) in enumerate(trainer.heads()):
         load_classes(path, head, optimizer, prefix=head_prefix(number, trainer.heads()))
         load_shared_state(state["heads"][number], head, optimizer)

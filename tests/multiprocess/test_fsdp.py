@@ -1,0 +1,41 @@
+"""FSDP beside DDP: the same losses, and checkpoints that either continues."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_training_worlds import Job, losses, trained
+
+from faceprint.inference.model_folder import load_model
+
+VIT = (
+    "network.name=vit",
+    "network.options={dim: 24, depth: 2, heads: 2, patch_size: 8, drop_path: 0.0, mask_ratio: 0.0}",
+    "accumulate=2",
+    "optimizer={lr: 0.01, name: adamw, clip_norm: 1.0}",
+)
+FSDP = "distributed.strategy=fsdp"
+
+
+def test_sharded_weights_train_alike_and_continue_each_other(tmp_path: Path) -> None:
+    def job(name: str, *changes: str, stop_after: int = 0) -> Job:
+        return Job(f"{tmp_path}/{name}", (*VIT, "steps=5", *changes), stop_after)
+
+    ddp, fsdp, _, _, to_ddp, to_fsdp = trained(
+        2,
+        job("ddp"),
+        job("fsdp", FSDP),
+        job("to ddp", FSDP, stop_after=2),
+        job("to fsdp", stop_after=2),
+        job("to ddp", "resume=true"),
+        job("to fsdp", "resume=true", FSDP),
+    )
+    assert len(losses(ddp)) == 5
+    for found in (fsdp, to_ddp, to_fsdp):
+        assert losses(found) == pytest.approx(losses(ddp), rel=1e-4)
+        assert found[0]["gradient_norm"] == pytest.approx(ddp[0]["gradient_norm"], rel=1e-4)
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    one, other = (load_model(tmp_path / name / "model")[0].eval()(images) for name in ("ddp", "fsdp"))
+    assert torch.cosine_similarity(one, other).min() > 0.999
