@@ -267,7 +267,7 @@ def test_a_wrong_size_is_an_error_at_once(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written.*cache=none"):
+    with pytest.raises(UserError, match=r"cannot be written.*cache=none"):
         embed_set(Counting().embedder(), generated(3), cache=tmp_path / "file")
 
 

@@ -82,7 +82,7 @@ def test_two_are_as_good_as_one(tmp_path: Path, cached: bool, read: Any) -> None
     assert [each["computed"] for each in told] == [COUNT] * 2
     good = COUNT - len(alone.unreadable)
     assert sum(each["views"] for each in told) == 2 * good  # each image once, as it is and mirrored
-    assert min(each["views"] for each in told) > 0.8 * good
+    assert min(each["views"] for each in told) > 0.6 * good  # whole blocks, two each
     if cached:
         assert [each["again"] for each in told] == [0, 0]
         (folder,) = (tmp_path / "cache").iterdir()
