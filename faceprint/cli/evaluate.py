@@ -69,8 +69,8 @@ def evaluate(
 
     MODEL may be embeddings made elsewhere: .npz as `faceprint embed` writes it, .npy with names=FILE (one a line, in
     the order of the rows), a .bin matrix of the MegaFace devkit; for megaface also a folder with facescrub_features and
-    megaface_features. megaface and mfr take device=auto with embeddings, too. Pairs find their images by name, those of a .bin by
-    the number of the row.
+    megaface_features. megaface and mfr take device=auto with embeddings, too. Pairs find their images by name, those of
+    a .bin by the number of the row.
 
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """

@@ -5,8 +5,8 @@ its order that of the cosine; with `normalise=False` they stay as they are. **Sc
 devkit's are float32.
 
 - *Identification*: for each ordered pair of images (i, j) of one person, i is the probe, and the gallery is j and all
-  distractors; no other image of the person and no other probe is in it. The rank of j counts from 0 the distractors that
-  score strictly more: ties favour the mate.
+  distractors; no other image of the person and no other probe is in it. The rank of j, from 0, is the number of
+  distractors that score strictly more: ties favour the mate.
 - *Verification*: genuine are the unordered pairs of one person. Impostors are probes with distractors, in mode `devkit`
   those of the first 100 probes of the list alone, in mode `full` all. K = floor(FAR impostors + 1e-9) may be accepted:
   the threshold is the (K + 1)-th largest impostor score. (The devkit's own figure is read off a list of points that are
@@ -60,6 +60,7 @@ _STEPS = 100
 _MOST_LIST = 1 << 28
 _DENSE = 16
 _DENSE_ROWS = 64
+_FEW = 8
 
 Files = Annotated[Sequence[Path], BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)]
 
@@ -107,10 +108,10 @@ def count_megaface(
 ) -> Counts:
     """Count as the module says: `probes` (Q, D) and `distractors` (M, D) float32, `identity` (Q,) whole numbers.
 
-    `normalised` says that all are of length 1. `listed` distractors stand behind each FAR (default M). Memory is that of
-    the vectors, a tile and K scores; every process must call it, each counts a share. Where every mate is found the time
-    is that of the product; mates that are not found cost a comparison for each distractor.
-    Raises `UserError` where no person has two images or there are no distractors.
+    `normalised` says that all are of length 1. `listed` distractors stand behind each FAR (default M). Memory is that
+    of the vectors, a tile and K scores; every process must call it, each counts a share. Where every mate is found the
+    time is that of the product; mates that are not found cost a comparison for each distractor. Raises `UserError`
+    where no person has two images or there are no distractors.
     """
     search = _Search(
         probes, identity, distractors, far, len(distractors) if listed is None else listed, normalised, device
@@ -248,19 +249,19 @@ def count_above(values: NDArray[np.float32], thresholds: Floats, error: float) -
     counts = np.zeros(len(thresholds), np.int64)
     places: list[Ints] = [np.empty(0, np.int64)]
     columns: list[Ints] = [np.empty(0, np.int64)]
-    numbers = np.arange(len(values))
+    numbers: Ints | None = None  # of the values that are left; None: all are
     for place, threshold in enumerate(thresholds.tolist()):
-        possible = values > threshold - error
-        kept = np.count_nonzero(possible)
+        possible, certain = values > threshold - error, values > threshold + error
+        kept, counts[place] = np.count_nonzero(possible), np.count_nonzero(certain)
         if not kept:
             break
-        if 2 * kept < len(values):
-            values, numbers, possible = values[possible], numbers[possible], possible[possible]
-        counts[place] = np.count_nonzero(values > threshold + error)
         if counts[place] != kept:
-            near = numbers[possible & (values <= threshold + error)]
+            near = np.flatnonzero(possible ^ certain)
             places.append(np.full(len(near), place))
-            columns.append(near)
+            columns.append(near if numbers is None else numbers[near])
+        if _FEW * kept < len(values):  # to gather many takes longer than to compare them again
+            left = np.flatnonzero(possible)
+            values, numbers = values[left], left if numbers is None else numbers[left]
     return counts, np.concatenate(places), np.concatenate(columns)
 
 
@@ -294,8 +295,8 @@ def _two_parts(values: Floats) -> Rows:
 def devkit_curves(counts: Counts) -> dict[str, Any]:
     """CMC and ROC in the layout of the devkit's result file: `cmc` [ranks from 0, recall], `roc` [FAR, TPR].
 
-    As there, a point of the CMC is kept where recall rose by 0.01 since the last one kept, and the last. The ROC has the
-    impostors of mode `devkit`, at every hundredth of TPR. `traditional_cmc` is not made: it is not published.
+    As there, a point of the CMC is kept where recall rose by 0.01 since the last one kept, and the last. The ROC has
+    the impostors of mode `devkit`, at every hundredth of TPR. `traditional_cmc` is not made: it is not published.
     """
     ranks, pairs = np.unique(counts.ranks, return_counts=True)
     recall = np.cumsum(pairs) / len(counts.ranks)
@@ -358,7 +359,7 @@ def read_noises(path: Path) -> list[str]:
 
 
 def read_probe_list(path: Path) -> tuple[list[str], list[str]]:
-    """Paths and identities of the devkit's list of FaceScrub or FG-NET: {"path": […], "id": […]}. Raises `UserError`."""
+    """Paths and identities of a list of FaceScrub or FG-NET: {"path": […], "id": […]}. Raises `UserError`."""
     content = _json(path)
     paths, ids = _texts(content.get("path"), path, "path"), _texts(content.get("id"), path, "id")
     if len(paths) != len(ids):
@@ -521,8 +522,8 @@ def load_megaface(
 ) -> MegaFace:
     """The devkit's list of probes (FaceScrub, FG-NET) and its lists of distractors, "a,b" where there are several.
 
-    A model needs `probe_images` and `distractor_images`, the folders that the lists' paths are below. `algorithm` is the
-    suffix of feature files in the devkit's layout, `megaface_features/PATH_ALGORITHM.bin`. `output` is a folder for the
+    A model needs `probe_images` and `distractor_images`, the folders that the lists' paths are below. `algorithm` is
+    the suffix of feature files in the devkit's layout, `megaface_features/PATH_ALGORITHM.bin`. `output` is a folder for the
     curves as the devkit writes them, `save_features` one for all embeddings in that layout. Raises `UserError`.
     """
     paths, ids = read_probe_list(probes)

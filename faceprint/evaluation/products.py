@@ -8,10 +8,10 @@ times m are equal: that much the order of a sum in float64 can change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +33,8 @@ TIE = 1e-13
 _TILE = {"cpu": (1024, 32768)}
 _LARGE_TILE = (8192, 16384)
 _PART = 1 << 22
-_GATHERED = 1 << 14
+_GATHERED = {"cpu": 1 << 10}  # pairs of vectors at once: what fits a core's cache
+_MANY_GATHERED = 1 << 16
 _DENSE = 32
 
 
@@ -64,14 +65,21 @@ class Products:
         self.tie = TIE * size
 
     def blocks(self, *, triangle: bool = False) -> list[tuple[slice, slice]]:
-        """Rows and columns of all tiles; with `triangle` those that have columns from the row's own number on."""
+        """Rows and columns of all tiles; with `triangle` those that have columns from the row's own number on.
+
+        There a row block begins with a square: it holds the rows with themselves and, where people's images stand
+        together, most same pairs, so that few rows of the wide tiles behind it have a high score.
+        """
         height, width = _TILE.get(self.device.type, _LARGE_TILE)
-        count, columns = len(self.queries), len(self.gallery)
-        return [
-            (slice(row, min(row + height, count)), slice(column, min(column + width, columns)))
-            for row in range(0, count, height)
-            for column in range(row if triangle else 0, columns, width)
-        ]
+        found: list[tuple[slice, slice]] = []
+        for row in range(0, len(self.queries), height):
+            rows = slice(row, min(row + height, len(self.queries)))
+            edges = (
+                [row, *range(rows.stop, len(self.gallery), width)] if triangle else range(0, len(self.gallery), width)
+            )
+            stops = [*edges[1:], len(self.gallery)]
+            found += [(rows, slice(start, stop)) for start, stop in zip(edges, stops, strict=True)]
+        return found
 
     def tiles(self, *, triangle: bool = False, progress: Progress | None = None) -> Iterator[Tile]:
         """This process's share of the tiles. The next one overwrites the scores of the last."""
@@ -89,9 +97,10 @@ class Products:
 
     def exact(self, queries: Tensor, gallery: Tensor) -> Tensor:
         """The scores in float64, (P,), of pairs of row numbers (P,)."""
+        step = _GATHERED.get(self.device.type, _MANY_GATHERED)
         parts = [
             (self.queries[q].double() * self.gallery[g].double()).sum(1)
-            for q, g in zip(queries.split(_GATHERED), gallery.split(_GATHERED), strict=True)
+            for q, g in zip(queries.split(step), gallery.split(step), strict=True)
         ]
         return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64, device=self.device)
 
@@ -202,7 +211,7 @@ def unit_rows(vectors: NDArray[Any], names: Any) -> Rows:
 
 
 @contextmanager
-def full_precision() -> Iterator[None]:
+def full_precision() -> Generator[None]:
     """Products of float32 matrices in float32, whatever the program chose for its training."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
@@ -226,4 +235,4 @@ def _longest(rows: Rows) -> float:
 
 
 def _split(rows: Rows) -> Iterator[Rows]:
-    return (cast("Rows", rows[start : start + (1 << 16)]) for start in range(0, len(rows), 1 << 16))
+    return (rows[start : start + (1 << 16)] for start in range(0, len(rows), 1 << 16))

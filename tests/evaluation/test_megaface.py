@@ -88,12 +88,12 @@ def test_by_hand_with_ties() -> None:
     found = count_megaface(
         circle([0, 10, 90, 120]), np.array([0, 0, 1, 1]), circle([10, 100, 85]), far=3 / 12, device="cpu"
     )
-    # 0 -> mate at 10 degrees: the distractor at 10 ties, which favours the mate. 10 -> mate at 10 degrees, distractor at 0.
-    # 90 -> mate at 30 degrees: distractors at 10 and 5. 120 -> mate at 30 degrees: distractors at 20; 35 is farther.
+    # 0: its mate is 10 degrees away, and so is a distractor: the tie favours the mate. 10: the distractor is 0 away.
+    # 90: its mate is 30 degrees away, distractors 10 and 5. 120: mate 30, distractors 20 and 35.
     assert found.ranks.tolist() == [0, 1, 2, 1]
     assert found.rank_k(1) == 0.25
     assert found.rank_k(2) == 0.75
-    # Impostor angles: 0, 5, 10, 10, 20 … K = 3 of 12: the fourth is 10 degrees, two are nearer; Ann's pair ties with it.
+    # Impostor angles: 0, 5, 10, 10, 20 … K = 3 of 12: the fourth is 10, two are nearer; Ann's pair ties with it.
     assert (found.full.allowed, found.full.false_accepts, found.full.tpr) == (3, 2, 0.0)
 
 
