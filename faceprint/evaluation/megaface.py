@@ -523,8 +523,8 @@ def load_megaface(
     """The devkit's list of probes (FaceScrub, FG-NET) and its lists of distractors, "a,b" where there are several.
 
     A model needs `probe_images` and `distractor_images`, the folders that the lists' paths are below. `algorithm` is
-    the suffix of feature files in the devkit's layout, `megaface_features/PATH_ALGORITHM.bin`. `output` is a folder for the
-    curves as the devkit writes them, `save_features` one for all embeddings in that layout. Raises `UserError`.
+    the suffix of feature files in the devkit's layout, `megaface_features/PATH_ALGORITHM.bin`. `output` is a folder for
+    the curves as the devkit writes them, `save_features` one for all embeddings in that layout. Raises `UserError`.
     """
     paths, ids = read_probe_list(probes)
     return MegaFace(

@@ -117,7 +117,8 @@ def test_sets_of_a_list(listed: Path) -> None:
     source = embedded([row[0] for row in ROWS])
     result = load_mfr(listed, far=0.1, mask_far=0.5, children_far=0.2).score(source, device="cpu")
     sets = result["sets"]
-    assert {name: (each["num_images"], each["num_same"], each["num_different"], each["far"]) for name, each in sets.items()} == {
+    keys = ("num_images", "num_same", "num_different", "far")
+    assert {name: tuple(each[key] for key in keys) for name, each in sets.items()} == {
         "all": (6, 2, 13, 0.1),
         "african": (3, 1, 2, 0.1),
         "asian": (3, 1, 2, 0.1),
