@@ -74,8 +74,10 @@ def evaluate(
 
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
-    from faceprint.evaluation.feature_files import is_feature_file
+    from faceprint.evaluation.embeddings import UnreadableImagesError
+    from faceprint.evaluation.feature_files import MissingFeaturesError, is_feature_file
     from faceprint.evaluation.megaface import is_devkit_folder
+    from faceprint.evaluation.pairs import MissingImagesError
     from faceprint.evaluation.protocols import SEARCHES, SUITES
     from faceprint.plot_extra import check_plotting
 
@@ -91,11 +93,18 @@ def evaluate(
     made = is_feature_file(model) or (protocol == "megaface" and is_devkit_folder(Path(model)))
     score = _score_features if made else _score_model
     with _launched():
-        _show(score(model, protocol, options), plot, json_file)
+        try:
+            evaluation = score(model, protocol, options)
+        except (MissingImagesError, MissingFeaturesError, UnreadableImagesError) as error:
+            for line in error.lines():  # the message itself shows the first ones
+                err.print(line, markup=False)
+            raise
+        _show(evaluation, plot, json_file)
 
 
 def _score_model(model: str, protocol: str, options: dict[str, str]) -> Evaluation | dict[str, Any]:
     from faceprint.evaluation.embeddings import cache_folder
+    from faceprint.evaluation.ranks import current_world
     from faceprint.evaluation.sources import ModelSource
 
     if "names" in options:
@@ -109,7 +118,8 @@ def _score_model(model: str, protocol: str, options: dict[str, str]) -> Evaluati
     from faceprint.inference import load
 
     embedder = load(model, input_overrides=overrides or None, device=device)
-    with progress_bar("embedding", "images") as progress:
+    with progress_bar("embedding", "images") as bar:
+        progress = None if current_world().rank() else bar
         source = ModelSource(
             embedder, flip, batch_size, cache=cache, skip_unreadable=skip_unreadable, progress=progress
         )
@@ -147,7 +157,7 @@ def _score(source: EmbeddingSource, loaded: PairSet | SetPairs | Search, device:
 
 def _show(evaluation: Evaluation | dict[str, Any], plot: str | None, json_file: str | None) -> None:
     from faceprint.evaluation.ranks import current_world
-    from faceprint.evaluation.report import SET_COLUMNS, plot_evaluation, search_table, set_rows, table_rows
+    from faceprint.evaluation.report import SET_COLUMNS, plot_evaluation, search_rows, set_rows, table_rows
 
     if current_world().rank():
         return
@@ -157,7 +167,7 @@ def _show(evaluation: Evaluation | dict[str, Any], plot: str | None, json_file: 
         return
     if isinstance(evaluation, dict):
         title = f"{evaluation['model']}: {evaluation['protocol']}"
-        print_table(title, *search_table(evaluation), json_target=json_file)
+        print_table(title, ("measure", "value"), search_rows(evaluation), json_target=json_file)
         write_json(evaluation, json_file)
         return
     result = evaluation.result
@@ -192,7 +202,6 @@ def _options(protocol: str, assignments: list[str]) -> dict[str, str]:
 
 
 def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> PairSet | SetPairs | Search:
-    from faceprint.evaluation.pairs import MissingImagesError
     from faceprint.evaluation.protocols import (
         SEARCHES,
         SUITES,
@@ -207,12 +216,7 @@ def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) ->
     if protocol in SUITES:
         return load_suite(protocol, options)
     absent = {"images": None} if no_images and "images" in protocol_options(protocol) else {}
-    try:
-        return load_protocol(protocol, {**options, **absent})
-    except MissingImagesError as error:
-        for name in error.missing:
-            err.print(f"missing: {name}", markup=False)
-        raise
+    return load_protocol(protocol, {**options, **absent})
 
 
 def _flag(key: str, default: str, options: dict[str, str]) -> bool:
