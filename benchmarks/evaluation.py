@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -19,12 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from faceprint.evaluation import metrics
 from faceprint.evaluation.embedding_set import EmbeddingSet, open_embeddings
+from faceprint.evaluation.megaface import count_megaface
+from faceprint.evaluation.mfr import all_to_all
+from faceprint.evaluation.products import Products
 
 REPEATS = 5
+MFR_ALL = 1_624_305
+"""Images of MFR-ALL (InsightFace, challenges/mfr)."""
 
 
 def seconds(work: Callable[[], Any], repeats: int = REPEATS) -> float:
@@ -97,9 +105,106 @@ def opening_a_million_embeddings() -> dict[str, Any]:
         return {**compare(plain, ours, lambda one, other: one == other, repeats=3), **sizes}
 
 
+def once(work: Callable[[], Any]) -> tuple[float, Any]:
+    started = time.perf_counter()
+    result = work()
+    return time.perf_counter() - started, result
+
+
+def products_alone(queries: NDArray[np.float32], gallery: NDArray[np.float32], *, triangle: bool = False) -> float:
+    """Seconds of the same products of the same tiles, and of nothing else."""
+    compared = Products(queries, gallery, device="cpu")
+    pairs = [
+        (compared.queries[rows], compared.gallery[columns]) for rows, columns in compared.blocks(triangle=triangle)
+    ]
+    memory = torch.empty(max(len(left) * len(right) for left, right in pairs))
+    started = time.perf_counter()
+    for left, right in pairs:
+        torch.matmul(left, right.T, out=memory[: len(left) * len(right)].view(len(left), len(right)))
+    return time.perf_counter() - started
+
+
+def faces(identity: NDArray[np.int64], noise: float = 1.0, dimension: int = 512) -> NDArray[np.float32]:
+    """Unit vectors, two of one person at a cosine of about 1 / (1 + noise^2); made in blocks."""
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((int(identity.max()) + 1, dimension), np.float32)
+    vectors = np.empty((len(identity), dimension), np.float32)
+    for start in range(0, len(identity), 1 << 14):
+        block = centres[identity[start : start + (1 << 14)]]
+        block += noise * random.standard_normal(block.shape, np.float32)
+        vectors[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
+    return vectors
+
+
+def megaface(num_distractors: int = 1_000_000) -> dict[str, Any]:
+    """FaceScrub's 3,530 probes of 80 people, 25 of them noises, with a million distractors of 512 dimensions."""
+    identity = np.sort(np.arange(3530) % 80)
+    probes = faces(identity)
+    probes[:: len(probes) // 25] = faces(np.arange(len(probes[:: len(probes) // 25])), 0.1)
+    distractors = faces(np.arange(num_distractors) % 50_000 + 1, 30.0)  # nearly independent of each other
+    before = products_alone(probes, distractors)
+    ours, counts = once(lambda: count_megaface(probes, identity, distractors, device="cpu"))
+    after = products_alone(probes, distractors)
+    return {
+        "num_distractors": num_distractors,
+        "product_seconds": [before, after],
+        "seconds": ours,
+        "ratio": round(2 * ours / (before + after), 3),
+        "rank_1": counts.rank_k(1),
+        "num_searches": len(counts.ranks),
+    }
+
+
+def mfr_all_to_all() -> dict[str, Any]:
+    """All images with all, at FAR 1e-6: brute force at 5,000; time and memory at 25,000, 50,000 and 100,000."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1, maxtasksperchild=1) as pool:  # a process each: its peak of memory is its own
+        sizes = pool.map(mfr_of_size, (25_000, 50_000, 100_000), chunksize=1)
+    last = sizes[-1]
+    return {
+        "equal_to_brute_force_at_5000": mfr_equals_brute_force(5000),
+        "sizes": sizes,
+        "time_grows_as_n_to_the": round(float(np.log2(last["seconds"] / sizes[0]["seconds"]) / 2), 2),
+        "projected_seconds_of_mfr_all": round(last["seconds"] * (MFR_ALL / last["images"]) ** 2),
+    }
+
+
+def mfr_of_size(images: int) -> dict[str, Any]:
+    """Time, beside that of the products alone, and peak memory beyond that of an empty process."""
+    empty = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    identity = np.arange(images) // 7
+    vectors = faces(identity)
+    before = products_alone(vectors, vectors, triangle=True)
+    ours, result = once(lambda: all_to_all(vectors, identity, 1e-6, device="cpu"))
+    after = products_alone(vectors, vectors, triangle=True)
+    return {
+        "images": images,
+        "product_seconds": [before, after],
+        "seconds": ours,
+        "ratio": round(2 * ours / (before + after), 3),
+        "peak_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - empty) // 1024,
+        "features_mib": vectors.nbytes >> 20,
+        "false_accepts": result["false_accepts"],
+    }
+
+
+def mfr_equals_brute_force(images: int) -> bool:
+    """Threshold and TAR against those of all scores at once, in float64."""
+    identity = np.arange(images) // 7
+    vectors = faces(identity, 4.0)
+    scores = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    first, second = np.triu_indices(images, 1)
+    plain = metrics.tar_at_far(scores[first, second], identity[first] == identity[second], 1e-6)
+    ours = all_to_all(vectors, identity, 1e-6, device="cpu")
+    close = abs(ours["threshold"] - plain.threshold) < 1e-13
+    return bool(close and (ours["tar"], ours["false_accepts"]) == (plain.tar, plain.false_accepts))
+
+
 CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "accuracy_of_6000_pairs": accuracy_of_6000_pairs,
     "opening_a_million_embeddings": opening_a_million_embeddings,
+    "megaface": megaface,
+    "mfr_all_to_all": mfr_all_to_all,
 }
 
 

@@ -233,6 +233,18 @@ def test_the_how_to_of_several_processes(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "several" / "model" / "model.safetensors").exists()
 
 
+def test_the_how_to_of_searches(tmp_path: Path) -> None:
+    assert execute("docs/how-to/megaface-and-mfr.md", "search", tmp_path) == 7
+    by_model, by_features, mfr = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("megaface", "features", "mfr")
+    )
+    assert by_features["sizes"]["100"] == by_model["sizes"]["100"]
+    assert by_model["sizes"]["100"]["num_searches"] == 8 * 4 * 3
+    assert by_model["probe_noises"] == {"lines": 1, "matched": 1, "images": 1}
+    assert [*mfr["sets"]] == ["all", "african", "asian"]
+    assert (tmp_path / "curves" / "cmc_facescrub_megaface_100.json").exists()
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     links = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -16,7 +17,7 @@ from faceprint.registry import unknown
 
 if TYPE_CHECKING:
     from faceprint.evaluation.pairs import PairSet
-    from faceprint.evaluation.protocols import Evaluation
+    from faceprint.evaluation.protocols import Evaluation, Search
     from faceprint.evaluation.sources import EmbeddingSource
     from faceprint.evaluation.verification import SetPairs
 
@@ -30,7 +31,9 @@ def evaluate(
         str,
         typer.Argument(metavar="MODEL", help="A run folder, a model folder, an ONNX file, or a file of embeddings."),
     ],
-    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin, verification or synthetic.")],
+    protocol: Annotated[
+        str, typer.Argument(metavar="PROTOCOL", help="pairs, bin, verification, megaface, mfr or synthetic.")
+    ],
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045 - read by typer at run time
         typer.Argument(metavar="key=value", help="Options of the protocol and of the model, as described above."),
@@ -49,6 +52,13 @@ def evaluate(
     calfw.bin, cplfw.bin, vgg2_fp.bin, African_test.bin and the other three of RFW, or folders of these names with their
     lists; sets=lfw,cfp_fp,rfw (default: all that are there).
 
+    [bold]megaface[/bold]: probes=FILE and distractors=FILE,FILE, the devkit's JSON lists; for a model probe_images=DIR
+    distractor_images=DIR; facescrub_noises=FILE megaface_noises=FILE probe_noise=centre (or exclude) far=1e-6
+    normalise=true output=DIR (curves as the devkit writes them) save_features=DIR algorithm=SUFFIX (of feature files).
+
+    [bold]mfr[/bold]: list=FILE, CSV with path,identity and also group,mask; images=DIR for a model; far=1e-6
+    mask_far=1e-4 children_far=1e-4. ALL, mask to non-mask and each group, with exact thresholds.
+
     [bold]synthetic[/bold]: num_identities=200 images_per_identity=6 num_pairs=2000 difficulty=0.5 seed=0
     first_identity=0 size=112x112: generated people, which say nothing about photographs.
 
@@ -58,15 +68,17 @@ def evaluate(
     input.std=127.5 input.colour=rgb input.size=112x112.
 
     MODEL may be embeddings made elsewhere: .npz as `faceprint embed` writes it, .npy with names=FILE (one a line, in
-    the order of the rows), a .bin matrix of the MegaFace devkit. Pairs find their images by name, those of a .bin by
-    the number of the row.
+    the order of the rows), a .bin matrix of the MegaFace devkit; for megaface also a folder with facescrub_features and
+    megaface_features. megaface and mfr take device=auto with embeddings, too. Pairs find their images by name, those of
+    a .bin by the number of the row.
 
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
     from faceprint.evaluation.embeddings import UnreadableImagesError
     from faceprint.evaluation.feature_files import MissingFeaturesError, is_feature_file
+    from faceprint.evaluation.megaface import is_devkit_folder
     from faceprint.evaluation.pairs import MissingImagesError
-    from faceprint.evaluation.protocols import SUITES
+    from faceprint.evaluation.protocols import SEARCHES, SUITES
     from faceprint.plot_extra import check_plotting
 
     options = _options(protocol, assignments or [])
@@ -76,7 +88,10 @@ def evaluate(
         check_plotting()
     if plot is not None and protocol in SUITES:
         raise UserError(f"plot shows one set of pairs, {protocol} has several; evaluate that set alone by pairs or bin")
-    score = _score_features if is_feature_file(model) else _score_model
+    if plot is not None and protocol in SEARCHES:
+        raise UserError(f"plot shows pairs; {protocol} has none listed; --json FILE writes what it counts")
+    made = is_feature_file(model) or (protocol == "megaface" and is_devkit_folder(Path(model)))
+    score = _score_features if made else _score_model
     with _launched():
         try:
             evaluation = score(model, protocol, options)
@@ -108,38 +123,51 @@ def _score_model(model: str, protocol: str, options: dict[str, str]) -> Evaluati
         source = ModelSource(
             embedder, flip, batch_size, cache=cache, skip_unreadable=skip_unreadable, progress=progress
         )
-        return _score(source, loaded)
+        return _score(source, loaded, device)
 
 
 def _score_features(file: str, protocol: str, options: dict[str, str]) -> Evaluation | dict[str, Any]:
     from faceprint.evaluation.feature_files import open_features
+    from faceprint.evaluation.megaface import DevkitFeatures, is_devkit_folder
+    from faceprint.evaluation.protocols import SEARCHES
     from faceprint.evaluation.sources import FeatureSource
 
+    device = options.pop("device", "auto") if protocol in SEARCHES else "auto"
     if wrong := [key for key in ("images", *MODEL_KEYS) if key in options]:
         raise UserError(f"{', '.join(wrong)}: for a model; {file} has embeddings that are made")
     names = options.pop("names", None)
     loaded = _load(protocol, options, no_images=True)
-    return _score(FeatureSource(open_features(file, names), file), loaded)
+    if is_devkit_folder(Path(file)):
+        return _score(DevkitFeatures(Path(file)), loaded, device)
+    return _score(FeatureSource(open_features(file, names), file), loaded, device)
 
 
-def _score(source: EmbeddingSource, loaded: PairSet | SetPairs) -> Evaluation | dict[str, Any]:
+def _score(source: EmbeddingSource, loaded: PairSet | SetPairs | Search, device: str) -> Evaluation | dict[str, Any]:
     from faceprint.evaluation.pairs import PairSet
     from faceprint.evaluation.protocols import score_source
     from faceprint.evaluation.verification import summarize_sets
 
     if isinstance(loaded, PairSet):
         return score_source(source, loaded)
+    if not isinstance(loaded, Mapping):
+        with progress_bar("comparing", "tiles") as progress:
+            return loaded.score(source, device=device, progress=progress)
     return summarize_sets({name: score_source(source, load()).result for name, load in loaded.items()})
 
 
 def _show(evaluation: Evaluation | dict[str, Any], plot: str | None, json_file: str | None) -> None:
     from faceprint.evaluation.ranks import current_world
-    from faceprint.evaluation.report import SET_COLUMNS, plot_evaluation, set_rows, table_rows
+    from faceprint.evaluation.report import SET_COLUMNS, plot_evaluation, search_rows, set_rows, table_rows
 
     if current_world().rank():
         return
-    if isinstance(evaluation, dict):
+    if isinstance(evaluation, dict) and evaluation["protocol"] == "verification":
         print_table("verification", SET_COLUMNS, set_rows(evaluation), json_target=json_file)
+        write_json(evaluation, json_file)
+        return
+    if isinstance(evaluation, dict):
+        title = f"{evaluation['model']}: {evaluation['protocol']}"
+        print_table(title, ("measure", "value"), search_rows(evaluation), json_target=json_file)
         write_json(evaluation, json_file)
         return
     result = evaluation.result
@@ -173,9 +201,18 @@ def _options(protocol: str, assignments: list[str]) -> dict[str, str]:
     return options
 
 
-def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> PairSet | SetPairs:
-    from faceprint.evaluation.protocols import SUITES, load_protocol, load_suite, protocol_options
+def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> PairSet | SetPairs | Search:
+    from faceprint.evaluation.protocols import (
+        SEARCHES,
+        SUITES,
+        load_protocol,
+        load_search,
+        load_suite,
+        protocol_options,
+    )
 
+    if protocol in SEARCHES:
+        return load_search(protocol, options)
     if protocol in SUITES:
         return load_suite(protocol, options)
     absent = {"images": None} if no_images and "images" in protocol_options(protocol) else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
 from faceprint.evaluation.embeddings import Embeds, Progress
+from faceprint.evaluation.megaface import load_megaface
+from faceprint.evaluation.mfr import load_mfr
 from faceprint.evaluation.pairs import PairSet, bin_pairs, file_pairs, synthetic_pairs
 from faceprint.evaluation.sources import EmbeddingSource, ModelSource
 from faceprint.evaluation.verification import SetPairs, verification_sets
@@ -38,6 +40,18 @@ SUITES: Table[Callable[..., SetPairs]] = Table("protocol", [("verification", ver
 """Name -> function that finds several sets of pairs, by name, to be loaded one after the other."""
 
 
+class Search(Protocol):
+    """A protocol that compares sets of images with each other, and not listed pairs."""
+
+    def score(
+        self, source: EmbeddingSource, *, device: str = "auto", progress: Progress | None = None
+    ) -> dict[str, Any]: ...
+
+
+SEARCHES: Table[Callable[..., Search]] = Table("protocol", [("megaface", load_megaface), ("mfr", load_mfr)])
+"""Name -> function that reads the lists of a search."""
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """`result`, plain values for JSON and table, and what it rests on: cosines `scores` (P,) and `same` (P,) bool."""
@@ -48,8 +62,8 @@ class Evaluation:
 
 
 def protocol_options(protocol: str) -> list[str]:
-    """Names of the options of a row of `PROTOCOLS` or `SUITES`. Raises `UserError` for an unknown one."""
-    tables = {**PROTOCOLS, **SUITES}
+    """Names of the options of a row of `PROTOCOLS`, `SUITES` or `SEARCHES`. Raises `UserError` for an unknown one."""
+    tables = {**PROTOCOLS, **SUITES, **SEARCHES}
     if protocol not in tables:
         raise unknown("protocol", protocol, list(tables))
     return list(inspect.signature(tables[protocol]).parameters)
@@ -66,6 +80,11 @@ def load_protocol(protocol: str, options: Mapping[str, Any]) -> PairSet:
 def load_suite(suite: str, options: Mapping[str, Any]) -> SetPairs:
     """The sets of a row of `SUITES`, as `load_protocol`."""
     return _call(SUITES[suite], suite, options)
+
+
+def load_search(search: str, options: Mapping[str, Any]) -> Search:
+    """A row of `SEARCHES` with these options, as `load_protocol`."""
+    return _call(SEARCHES[search], search, options)
 
 
 def _call(function: Callable[..., T], protocol: str, options: Mapping[str, Any]) -> T:

@@ -77,6 +77,41 @@ def _set_row(result: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def search_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, value) of a result of `MegaFace.score` or `MfrList.score`, with the counts behind the rates."""
+    return _megaface_rows(result) if result["protocol"] == "megaface" else _mfr_rows(result)
+
+
+def _megaface_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [("probes", f"{result['num_probes']:,} of {result['num_identities']:,} people")]
+    rows.append(("probe noises", _noises(result["probe_noises"])))
+    for size, each in result["sizes"].items():
+        misses = f"{each['rank_1_misses']:,} of {each['num_searches']:,} missed"
+        rows.append((f"{int(size):,} distractors", f"rank 1: {_percent(each['rank']['1'])}  ({misses})"))
+        rows.append(("", f"rank 10: {_percent(each['rank']['10'])}"))
+        for mode, curve in each["verification"].items():
+            shown = f"{_percent(curve['tpr'])}  ({_accepts(curve['false_accepts'])})"
+            rows.append(("", f"TPR@FPR={result['far']:g}, {mode}: {shown}"))
+        rows.append(("", f"noises: {_noises(each['noises'])}"))
+    return rows
+
+
+def _noises(noises: Mapping[str, int]) -> str:
+    return f"{noises['matched']:,} of {noises['lines']:,} names matched, {noises['images']:,} images"
+
+
+def _mfr_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, each in result["sets"].items():
+        rows.append((name, f"TAR@FAR={each['far']:g}: {_percent(each['tar'])}, threshold {each['threshold']:.4f}"))
+        rows.append(("", f"{_accepts(each['false_accepts'])} of {each['allowed_false_accepts']:,} allowed"))
+        rows.append(("", f"{each['num_same']:,} same + {each['num_different']:,} different pairs"))
+        rows.append(("", f"{each['num_images']:,} images of {each['num_identities']:,} people"))
+    if "ranking" in result:
+        rows.append(("ranking", f"{_percent(result['ranking'])}  (0.25 mask + 0.75 all)"))
+    return rows
+
+
 def plot_evaluation(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     """Write a PNG of two panels: the ROC over a logarithmic FAR, and histograms of the scores with the threshold.
 

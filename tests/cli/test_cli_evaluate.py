@@ -142,3 +142,64 @@ def test_mistakes(folder: Path) -> None:
     assert "there is no folder" in refused("m", "pairs", *files, "--json", f"{folder}/absent/a.json")
     assert "cannot be written" in refused("m", "pairs", *files, "--json", str(folder))
     assert sorted(os.listdir(folder)) == before
+
+
+def megaface_options(folder: Path) -> list[str]:
+    """Ann, Bo and Cy with two images each are probes; the distractors are Ann's first image and Cy's."""
+    names = [f"{name}/{name}_000{image}.png" for name in ("Ann", "Bo", "Cy") for image in (1, 2)]
+    probes = {"path": names, "id": [name[:2] for name in names]}
+    (folder / "probes.json").write_text(json.dumps(probes))
+    for size, distractors in ((1, names[:1]), (2, [names[0], names[4]])):
+        (folder / f"distractors_{size}").write_text(json.dumps({"path": distractors}))
+    lists = f"distractors={folder}/distractors_1,{folder}/distractors_2"
+    return [f"probes={folder}/probes.json", lists, "device=cpu", "far=0.5"]
+
+
+def test_megaface_of_a_model_and_of_the_features_it_wrote(folder: Path) -> None:
+    images = [f"{kind}_images={folder}/crops" for kind in ("probe", "distractor")]
+    (folder / "noises.txt").write_text("Bo_0002.jpg\nNobody_1.png\n")
+    more = [f"facescrub_noises={folder}/noises.txt", f"output={folder}/out", f"save_features={folder}/features"]
+    by_model = run(
+        "m", "megaface", *megaface_options(folder), *images, *more, "algorithm=net", "--json", f"{folder}/a.json"
+    )
+    assert by_model.exit_code == 0, (by_model.output, by_model.exception)
+    assert "1 of 2 names matched, 1 images" in by_model.stdout
+    first = json.loads((folder / "a.json").read_text())
+    assert [*first["sizes"]] == ["1", "2"]
+    assert first["sizes"]["2"]["rank"]["1"] == 1.0  # distractors that equal the mate tie with it
+    # Impostors: 6 probes x 2, of which Ann and Cy meet themselves: four ones. K = 6: the seventh is 0, pairs are above.
+    assert first["sizes"]["2"]["verification"]["full"]["tpr"] == 1.0
+    assert first["sizes"]["2"]["verification"]["full"]["false_accepts"] == 4
+    assert len([*(folder / "features").rglob("*_net.bin")]) == 6 + 2
+    CALLS.clear()
+    features = [f"{folder}/features", "megaface", *megaface_options(folder), "algorithm=net", more[0]]
+    by_features = run(*features, "--json", f"{folder}/b.json")
+    assert by_features.exit_code == 0, (by_features.output, by_features.exception)
+    assert json.loads((folder / "b.json").read_text())["sizes"] == first["sizes"]
+    assert not CALLS
+    assert (folder / "out" / "cmc_facescrub_megaface_2.json").exists()
+    (folder / "features" / "megaface_features" / "Cy" / "Cy_0001.png_net.bin").unlink()
+    lacking = run(*features)
+    assert "the embeddings lack 1 of 2 images: megaface_features/Cy/Cy_0001.png_net" in str(lacking.exception)
+
+
+def test_mfr_of_a_model(folder: Path) -> None:
+    rows = [
+        f"{name}/{name}_000{image}.png,{name},{int(image == 2)}" for name in ("Ann", "Bo", "Cy") for image in (1, 2)
+    ]
+    (folder / "list.csv").write_text("\n".join(["path,identity,mask", *rows, "Cy/Cy_0003.png,Cy,0"]))
+    (folder / "crops" / "Cy" / "Cy_0003.png").write_bytes((folder / "crops" / "Cy" / "Cy_0001.png").read_bytes())
+    given = [f"list={folder}/list.csv", f"images={folder}/crops", "device=cpu"]
+    result = run("m", "mfr", *given, "--json", f"{folder}/a.json")
+    assert result.exit_code == 0, (result.output, result.exception)
+    written = json.loads((folder / "a.json").read_text())
+    assert {name: each["tar"] for name, each in written["sets"].items()} == {"all": 1.0, "mask": 1.0}
+    assert written["ranking"] == 1.0
+    assert "0 false accepts of 0 allowed" in result.stdout
+    assert "plot shows pairs" in refused_search("m", "mfr", *given, f"plot={folder}/a.png")
+    assert "needs the option list=" in refused_search("m", "mfr", f"images={folder}")
+
+
+def refused_search(*arguments: str) -> str:
+    CALLS.clear()
+    return refused(*arguments)
