@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -18,7 +20,18 @@ if TYPE_CHECKING:
     from faceprint.evaluation.pairs import PairSet
     from faceprint.evaluation.protocols import Evaluation
     from faceprint.evaluation.sources import EmbeddingSource
+    from faceprint.evaluation.tasks import ResultTable, Task
     from faceprint.evaluation.verification import SetPairs
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A result as plain values and as tables; `evaluation` where it is one of a single set of pairs."""
+
+    result: dict[str, Any]
+    tables: list[ResultTable]
+    evaluation: Evaluation | None = None
+
 
 INPUT_KEYS = ("input.mean", "input.std", "input.colour", "input.size")
 MODEL_KEYS = ("flip", "batch_size", "device", "cache", "skip_unreadable", *INPUT_KEYS)
@@ -30,7 +43,7 @@ def evaluate(
         str,
         typer.Argument(metavar="MODEL", help="A run folder, a model folder, an ONNX file, or a file of embeddings."),
     ],
-    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin, verification or synthetic.")],
+    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin, verification, ijbb, ijbc, ijb_1n or synthetic.")],
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045 - read by typer at run time
         typer.Argument(metavar="key=value", help="Options of the protocol and of the model, as described above."),
@@ -49,6 +62,12 @@ def evaluate(
     calfw.bin, cplfw.bin, vgg2_fp.bin, African_test.bin and the other three of RFW, or folders of these names with their
     lists; sets=lfw,cfp_fp,rfw (default: all that are there).
 
+    [bold]ijbb, ijbc[/bold]: folder=DIR, with meta/ and loose_crop/: templates of IJB-B and IJB-C 1:1, aligned by their
+    landmarks; norm=true and detector_score=true are the published flags N and D; size=112x112; other_sizes=true takes
+    sets that are not the published ones, and says so.
+
+    [bold]ijb_1n[/bold]: folder=DIR, the same templates searched in both galleries (1:N); set=ijbb or ijbc.
+
     [bold]synthetic[/bold]: num_identities=200 images_per_identity=6 num_pairs=2000 difficulty=0.5 seed=0
     first_identity=0 size=112x112: generated people, which say nothing about photographs.
 
@@ -64,7 +83,7 @@ def evaluate(
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
     from faceprint.evaluation.feature_files import is_feature_file
-    from faceprint.evaluation.protocols import SUITES
+    from faceprint.evaluation.protocols import PROTOCOLS
     from faceprint.plot_extra import check_plotting
 
     options = _options(protocol, assignments or [])
@@ -72,14 +91,14 @@ def evaluate(
     _check_writable(json_file, plot)
     if plot is not None:
         check_plotting()
-    if plot is not None and protocol in SUITES:
-        raise UserError(f"plot shows one set of pairs, {protocol} has several; evaluate that set alone by pairs or bin")
+    if plot is not None and protocol not in PROTOCOLS:
+        raise UserError(f"plot shows one set of pairs, and {protocol} is none; it is for {', '.join(PROTOCOLS)}")
     score = _score_features if is_feature_file(model) else _score_model
     with _launched():
         _show(score(model, protocol, options), plot, json_file)
 
 
-def _score_model(model: str, protocol: str, options: dict[str, str]) -> Evaluation | dict[str, Any]:
+def _score_model(model: str, protocol: str, options: dict[str, str]) -> Scored:
     from faceprint.evaluation.embeddings import cache_folder
     from faceprint.evaluation.sources import ModelSource
 
@@ -101,7 +120,7 @@ def _score_model(model: str, protocol: str, options: dict[str, str]) -> Evaluati
         return _score(source, loaded)
 
 
-def _score_features(file: str, protocol: str, options: dict[str, str]) -> Evaluation | dict[str, Any]:
+def _score_features(file: str, protocol: str, options: dict[str, str]) -> Scored:
     from faceprint.evaluation.feature_files import open_features
     from faceprint.evaluation.sources import FeatureSource
 
@@ -112,32 +131,36 @@ def _score_features(file: str, protocol: str, options: dict[str, str]) -> Evalua
     return _score(FeatureSource(open_features(file, names), file), loaded)
 
 
-def _score(source: EmbeddingSource, loaded: PairSet | SetPairs) -> Evaluation | dict[str, Any]:
+def _score(source: EmbeddingSource, loaded: PairSet | SetPairs | Task) -> Scored:
     from faceprint.evaluation.pairs import PairSet
     from faceprint.evaluation.protocols import score_source
+    from faceprint.evaluation.report import SET_COLUMNS, set_rows, table_rows
+    from faceprint.evaluation.tasks import ResultTable, score_task
     from faceprint.evaluation.verification import summarize_sets
 
     if isinstance(loaded, PairSet):
-        return score_source(source, loaded)
-    return summarize_sets({name: score_source(source, load()).result for name, load in loaded.items()})
+        evaluation = score_source(source, loaded)
+        result = evaluation.result
+        title = f"{result['model']}: {result['protocol']}"
+        return Scored(result, [ResultTable(title, ("measure", "value"), table_rows(result))], evaluation)
+    if isinstance(loaded, Mapping):
+        result = summarize_sets({name: score_source(source, load()).result for name, load in loaded.items()})
+        return Scored(result, [ResultTable("verification", SET_COLUMNS, set_rows(result))])
+    result = score_task(source, loaded)
+    return Scored(result, loaded.tables(result))
 
 
-def _show(evaluation: Evaluation | dict[str, Any], plot: str | None, json_file: str | None) -> None:
+def _show(scored: Scored, plot: str | None, json_file: str | None) -> None:
     from faceprint.evaluation.ranks import current_world
-    from faceprint.evaluation.report import SET_COLUMNS, plot_evaluation, set_rows, table_rows
+    from faceprint.evaluation.report import plot_evaluation
 
     if current_world().rank():
         return
-    if isinstance(evaluation, dict):
-        print_table("verification", SET_COLUMNS, set_rows(evaluation), json_target=json_file)
-        write_json(evaluation, json_file)
-        return
-    result = evaluation.result
-    if plot is not None:
-        plot_evaluation(evaluation, plot)
-    title = f"{result['model']}: {result['protocol']}"
-    print_table(title, ("measure", "value"), table_rows(result), json_target=json_file)
-    write_json(result, json_file)
+    if plot is not None and scored.evaluation is not None:
+        plot_evaluation(scored.evaluation, plot)
+    for table in scored.tables:
+        print_table(table.title, table.columns, table.rows, json_target=json_file)
+    write_json(scored.result, json_file)
 
 
 def _launched() -> AbstractContextManager[None]:
@@ -163,12 +186,16 @@ def _options(protocol: str, assignments: list[str]) -> dict[str, str]:
     return options
 
 
-def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> PairSet | SetPairs:
+def _load(
+    protocol: str, options: dict[str, str], *, no_images: bool = False
+) -> PairSet | SetPairs | Task:
     from faceprint.evaluation.pairs import MissingImagesError
-    from faceprint.evaluation.protocols import SUITES, load_protocol, load_suite, protocol_options
+    from faceprint.evaluation.protocols import SUITES, TASKS, load_protocol, load_suite, load_task, protocol_options
 
     if protocol in SUITES:
         return load_suite(protocol, options)
+    if protocol in TASKS:
+        return load_task(protocol, options)
     absent = {"images": None} if no_images and "images" in protocol_options(protocol) else {}
     try:
         return load_protocol(protocol, {**options, **absent})

@@ -16,8 +16,10 @@ from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
 from faceprint.evaluation.embeddings import Embeds, Progress
+from faceprint.evaluation.ijb import ijb_1n, ijbb, ijbc
 from faceprint.evaluation.pairs import PairSet, bin_pairs, file_pairs, synthetic_pairs
 from faceprint.evaluation.sources import EmbeddingSource, ModelSource
+from faceprint.evaluation.tasks import Task
 from faceprint.evaluation.verification import SetPairs, verification_sets
 from faceprint.registry import Table, unknown
 
@@ -38,6 +40,10 @@ SUITES: Table[Callable[..., SetPairs]] = Table("protocol", [("verification", ver
 """Name -> function that finds several sets of pairs, by name, to be loaded one after the other."""
 
 
+TASKS: Table[Callable[..., Task]] = Table("protocol", [("ijbb", ijbb), ("ijbc", ijbc), ("ijb_1n", ijb_1n)])
+"""Name -> function that makes a `Task`: a protocol that scores anything else than pairs of images."""
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """`result`, plain values for JSON and table, and what it rests on: cosines `scores` (P,) and `same` (P,) bool."""
@@ -48,8 +54,8 @@ class Evaluation:
 
 
 def protocol_options(protocol: str) -> list[str]:
-    """Names of the options of a row of `PROTOCOLS` or `SUITES`. Raises `UserError` for an unknown one."""
-    tables = {**PROTOCOLS, **SUITES}
+    """Names of the options of a row of any of the tables. Raises `UserError` for an unknown one."""
+    tables = {**PROTOCOLS, **SUITES, **TASKS}
     if protocol not in tables:
         raise unknown("protocol", protocol, list(tables))
     return list(inspect.signature(tables[protocol]).parameters)
@@ -66,6 +72,11 @@ def load_protocol(protocol: str, options: Mapping[str, Any]) -> PairSet:
 def load_suite(suite: str, options: Mapping[str, Any]) -> SetPairs:
     """The sets of a row of `SUITES`, as `load_protocol`."""
     return _call(SUITES[suite], suite, options)
+
+
+def load_task(task: str, options: Mapping[str, Any]) -> Task:
+    """The task of a row of `TASKS`, as `load_protocol`."""
+    return _call(TASKS[task], task, options)
 
 
 def _call(function: Callable[..., T], protocol: str, options: Mapping[str, Any]) -> T:
