@@ -8,6 +8,7 @@ import typer
 
 from faceprint.cli import (
     bench,
+    calibrate,
     centres,
     data,
     data_check,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(data.app, name="data")
 data.app.command("check")(data_check.check)
 data.app.command("stats")(data_check.stats)

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """A result as plain values and as tables; `evaluation` where it is one of a single set of pairs."""
+    """A result as plain values and as tables; `evaluation` where it is one of a single set of `pairs`."""
 
     result: dict[str, Any]
     tables: list[ResultTable]
     evaluation: Evaluation | None = None
+    pairs: PairSet | None = None
 
 
 INPUT_KEYS = ("input.mean", "input.std", "input.colour", "input.size")
@@ -43,7 +44,9 @@ def evaluate(
         str,
         typer.Argument(metavar="MODEL", help="A run folder, a model folder, an ONNX file, or a file of embeddings."),
     ],
-    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin, verification, ijbb, ijbc, ijb_1n or synthetic.")],
+    protocol: Annotated[
+        str, typer.Argument(metavar="PROTOCOL", help="pairs, bin, verification, ijbb, ijbc, ijb_1n or synthetic.")
+    ],
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045 - read by typer at run time
         typer.Argument(metavar="key=value", help="Options of the protocol and of the model, as described above."),
@@ -86,7 +89,7 @@ def evaluate(
     from faceprint.evaluation.protocols import PROTOCOLS
     from faceprint.plot_extra import check_plotting
 
-    options = _options(protocol, assignments or [])
+    options = parse_options(protocol, assignments or [])
     plot = options.pop("plot", None)
     _check_writable(json_file, plot)
     if plot is not None:
@@ -99,6 +102,11 @@ def evaluate(
 
 
 def _score_model(model: str, protocol: str, options: dict[str, str]) -> Scored:
+    return score_model(model, protocol, options)[1]
+
+
+def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Embedder, Scored]:
+    """The model, opened, and its result. Raises `UserError`."""
     from faceprint.evaluation.embeddings import cache_folder
     from faceprint.evaluation.sources import ModelSource
 
@@ -117,7 +125,7 @@ def _score_model(model: str, protocol: str, options: dict[str, str]) -> Scored:
         source = ModelSource(
             embedder, flip, batch_size, cache=cache, skip_unreadable=skip_unreadable, progress=progress
         )
-        return _score(source, loaded)
+        return embedder, _score(source, loaded)
 
 
 def _score_features(file: str, protocol: str, options: dict[str, str]) -> Scored:
@@ -142,7 +150,7 @@ def _score(source: EmbeddingSource, loaded: PairSet | SetPairs | Task) -> Scored
         evaluation = score_source(source, loaded)
         result = evaluation.result
         title = f"{result['model']}: {result['protocol']}"
-        return Scored(result, [ResultTable(title, ("measure", "value"), table_rows(result))], evaluation)
+        return Scored(result, [ResultTable(title, ("measure", "value"), table_rows(result))], evaluation, loaded)
     if isinstance(loaded, Mapping):
         result = summarize_sets({name: score_source(source, load()).result for name, load in loaded.items()})
         return Scored(result, [ResultTable("verification", SET_COLUMNS, set_rows(result))])
@@ -172,7 +180,8 @@ def _launched() -> AbstractContextManager[None]:
     return world()
 
 
-def _options(protocol: str, assignments: list[str]) -> dict[str, str]:
+def parse_options(protocol: str, assignments: list[str]) -> dict[str, str]:
+    """The options given, by key. Raises `UserError` for a key that `protocol` has not."""
     from faceprint.evaluation.protocols import protocol_options
 
     allowed = [*protocol_options(protocol), *COMMON_KEYS]
@@ -186,9 +195,7 @@ def _options(protocol: str, assignments: list[str]) -> dict[str, str]:
     return options
 
 
-def _load(
-    protocol: str, options: dict[str, str], *, no_images: bool = False
-) -> PairSet | SetPairs | Task:
+def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> PairSet | SetPairs | Task:
     from faceprint.evaluation.pairs import MissingImagesError
     from faceprint.evaluation.protocols import SUITES, TASKS, load_protocol, load_suite, load_task, protocol_options
 

@@ -126,7 +126,11 @@ class TemplateVerification:
     def tables(self, result: Mapping[str, Any]) -> list[ResultTable]:
         exact, nearest = result["tar_at_far"], result["tar_at_nearest_far"]
         rows = [
-            (far, *_tar(exact[far], result["false_accepts"][far]), *_tar(nearest[far], result["false_accepts_nearest"][far]))
+            (
+                far,
+                *_tar(exact[far], result["false_accepts"][far]),
+                *_tar(nearest[far], result["false_accepts_nearest"][far]),
+            )
             for far in exact
         ]
         columns = ("FAR", "TAR, exact rule", "false accepts", "TAR, nearest rule", "false accepts")
@@ -268,7 +272,9 @@ def search_gallery(templates: Templates, gallery: Enrolled, probes: Enrolled) ->
 def _over_galleries(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Ranks over the searches of all galleries, and plain means of TPIR: both as published."""
     mated = sum(each["num_mated"] for each in found)
-    means: dict[str, Any] = {"rank": {str(rank): sum(each["hits"][str(rank)] for each in found) / mated for rank in RANKS}}
+    means: dict[str, Any] = {
+        "rank": {str(rank): sum(each["hits"][str(rank)] for each in found) / mated for rank in RANKS}
+    }
     for key in ("tpir_at_fpir", "tpir_at_fpir_published"):
         values = {fpir: [each[key][fpir] for each in found] for fpir in FPIRS}
         means[key] = {fpir: None if None in each else float(np.mean(each)) for fpir, each in values.items()}
@@ -314,12 +320,12 @@ def _flags(result: Mapping[str, Any]) -> str:
 
 def _notes(result: Mapping[str, Any]) -> list[ResultTable]:
     """What a reader must know before comparing."""
-    rows = [
-        (name, f"{each['found']:,}", f"{each['published']:,}") for name, each in result["not_as_published"].items()
-    ]
+    rows = [(name, f"{each['found']:,}", f"{each['published']:,}") for name, each in result["not_as_published"].items()]
     if result["empty_templates"]:
         rows.append(("templates without a readable image: score -1", f"{result['empty_templates']:,}", "0"))
-    return [ResultTable("not as published: the figures are not comparable", ("", "here", "published"), rows)] * bool(rows)
+    return [ResultTable("not as published: the figures are not comparable", ("", "here", "published"), rows)] * bool(
+        rows
+    )
 
 
 def _tar(tar: float, false_accepts: int) -> tuple[str, str]:

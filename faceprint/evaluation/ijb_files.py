@@ -149,7 +149,9 @@ def check_counts(edition: str, counts: dict[str, int], *, other_sizes: bool) -> 
     """
     published = EDITIONS[edition]
     wanted = {name: int(getattr(published, name)) for name in counts}
-    wrong = {name: {"found": counts[name], "published": wanted[name]} for name in counts if counts[name] != wanted[name]}
+    wrong = {
+        name: {"found": counts[name], "published": wanted[name]} for name in counts if counts[name] != wanted[name]
+    }
     if wrong and not other_sizes:
         said = "; ".join(f"{each['found']:,} {name}, not {each['published']:,}" for name, each in wrong.items())
         raise UserError(

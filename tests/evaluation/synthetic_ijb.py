@@ -63,7 +63,9 @@ def _write(ijb: SyntheticIjb) -> None:
     marks = " ".join(f"{value:.3f}" for point in points for value in point)
     scored = zip(ijb.names, ijb.scores, strict=True)
     (meta / "ijbc_name_5pts_score.txt").write_text("".join(f"{name} {marks} {score:.3f}\n" for name, score in scored))
-    for name, templates in ({f"gallery_{k}": v for k, v in ijb.galleries.items()} | {"probe_mixed": ijb.probes}).items():
+    for name, templates in (
+        {f"gallery_{k}": v for k, v in ijb.galleries.items()} | {"probe_mixed": ijb.probes}
+    ).items():
         lines = [f"{t},{s},x/{t}.jpg\n" * 2 for t, s in templates]  # a line an image
         (meta / f"ijbc_1N_{name}.csv").write_text("TEMPLATE_ID,SUBJECT_ID,FILENAME\n" + "".join(lines))
     x, y = (round(value) for value in points[0])

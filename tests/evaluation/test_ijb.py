@@ -124,7 +124,7 @@ def test_search_by_hand(ijb: SyntheticIjb) -> None:
     assert result["rank"] == {str(rank): hits / len(ijb.probes) for rank, hits in hits_of_all.items()}
     assert result["tpir_at_fpir_published"]["0.1"] == pytest.approx(np.mean(tpirs))
     assert result["rank"]["1"] < result["rank"]["5"] < 1
-    assert [row[0] for row in task.tables({**result, "model": "m"})[0].rows][0] == "rank 1"
+    assert task.tables({**result, "model": "m"})[0].rows[0][0] == "rank 1"
 
 
 def test_crops_are_aligned_by_their_landmarks(ijb: SyntheticIjb) -> None:
@@ -135,7 +135,9 @@ def test_crops_are_aligned_by_their_landmarks(ijb: SyntheticIjb) -> None:
         assert crop.shape == (112, 112, 3)
         assert crop[52, 38].astype(int).tolist() == pytest.approx([250, 30, 30], abs=12)
         assert crop[100, 100].max() < 60
-    first, smaller = (ijbc(ijb.folder, size=size, other_sizes=True).images.fingerprint for size in ((112, 112), (96, 96)))
+    first, smaller = (
+        ijbc(ijb.folder, size=size, other_sizes=True).images.fingerprint for size in ((112, 112), (96, 96))
+    )
     assert first is not None
     assert smaller is not None
     assert first() != smaller()
@@ -177,7 +179,9 @@ def test_pooling_is_a_sparse_product() -> None:
     np.testing.assert_allclose(found.vectors, expected, atol=1e-6)
     first, second = rng.integers(0, len(ids), (2, 4000))
     scored = template_scores(found, first, second)
-    np.testing.assert_allclose(scored, [expected[a] @ expected[b] for a, b in zip(first, second, strict=True)], atol=1e-6)
+    np.testing.assert_allclose(
+        scored, [expected[a] @ expected[b] for a, b in zip(first, second, strict=True)], atol=1e-6
+    )
 
 
 def test_scores_in_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +254,11 @@ def test_files_that_do_not_belong_together(ijb: SyntheticIjb, tmp_path: Path) ->
     other = write_ijb(tmp_path)
     marks = other.folder / "meta" / "ijbc_name_5pts_score.txt"
     lines = marks.read_text().splitlines(keepends=True)
-    for wrong, message in ((lines[:-1], "only 159 faces"), (lines + lines[:1], "more faces"), (lines[::-1], "face 1 is")):
+    for wrong, message in (
+        (lines[:-1], "only 159 faces"),
+        (lines + lines[:1], "more faces"),
+        (lines[::-1], "face 1 is"),
+    ):
         marks.write_text("".join(wrong))
         task = ijbc(other.folder, other_sizes=True)
         assert isinstance(task, TemplateVerification)
