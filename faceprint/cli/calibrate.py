@@ -34,26 +34,27 @@ def calibrate(
 ) -> None:
     """Choose the threshold for a false-accept rate on your own pairs, and store it with the model.
 
-    The threshold is the lowest whose FAR on the pairs does not exceed --far. Intervals of 95 % come from a bootstrap over
-    identities. Fewer than 3 / FAR pairs of different people are refused (rule of 3), fewer than 30 / FAR are remarked on
-    (rule of 30). `faceprint verify` uses the threshold, and names the FAR. By default flip=false, as `verify` has it;
-    whichever it is is stored too.
+    The threshold is the lowest whose FAR on the pairs does not exceed --far. Intervals of 95 % come from a bootstrap
+    over identities. Fewer than 3 / FAR pairs of different people are refused (rule of 3), fewer than 30 / FAR are
+    remarked on (rule of 30). `faceprint verify` uses the threshold, and names the FAR. By default flip=false; what it
+    was is stored too, and `verify` does the same.
 
     Example: faceprint calibrate runs/mine pairs images=crops pairs=pairs.csv --far 1e-3
     """
     from faceprint.evaluation.calibration import calibrate as calibrate_scores
     from faceprint.evaluation.calibration import check_support, people_of
-    from faceprint.evaluation.protocols import PROTOCOLS
+    from faceprint.evaluation.protocols import PROTOCOLS, load_protocol, protocol_options
     from faceprint.inference.model_card import StoredCalibration
     from faceprint.inference.store_threshold import check_storable, store_threshold
 
     if protocol not in PROTOCOLS:
         raise UserError(f"calibrate takes pairs: {', '.join(PROTOCOLS)}; got {protocol!r}")
-    check_support(far, 1 << 62)  # a rate that no number of pairs supports is refused before the work
     check_storable(model, output)
     options = parse_options(protocol, assignments or [])
     if "plot" in options:
         raise UserError("plot belongs to `faceprint eval`")
+    listed = load_protocol(protocol, {key: options[key] for key in protocol_options(protocol) if key in options})
+    check_support(far, int((~listed.same).sum()))  # before the images are embedded
     flip = options.setdefault("flip", "false").lower() == "true"
     embedder, scored = score_model(model, protocol, options)
     assert scored.evaluation is not None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from faceprint.evaluation.sources import EmbeddingSource
     from faceprint.evaluation.tasks import ResultTable, Task
     from faceprint.evaluation.verification import SetPairs
+    from faceprint.inference.embedder import Embedder
 
 
 @dataclass(frozen=True, eq=False)

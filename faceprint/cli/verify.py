@@ -59,8 +59,8 @@ def _flip(given: bool | None, calibration: StoredCalibration | None) -> bool:
         return bool(given)
     if given not in (None, calibration.flip):
         raise UserError(
-            f"the stored threshold was calibrated with {'--flip' if calibration.flip else '--no-flip'}; leave the option"
-            " out, or give --threshold"
+            f"the stored threshold was calibrated with {'--flip' if calibration.flip else '--no-flip'}; leave out the"
+            " option, or give --threshold"
         )
     return calibration.flip
 
@@ -74,4 +74,5 @@ def _sentence(
             " `faceprint calibrate` on pairs like yours"
         )
     rests_on = f" (FAR {calibration.far:g} on {calibration.num_different:,} pairs)" if calibration else ""
-    return f"similarity {similarity:.4f}, threshold {threshold:.4f}{rests_on}: {'same person' if same else 'different people'}"
+    answer = "same person" if same else "different people"
+    return f"similarity {similarity:.4f}, threshold {threshold:.4f}{rests_on}: {answer}"

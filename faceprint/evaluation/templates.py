@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from faceprint.errors import UserError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Rows = Ints | NDArray[np.int32]
 
 _ROWS = 1024
 _SCORES = 1 << 24
@@ -85,7 +87,7 @@ def _add(sums: Floats, features: NDArray[np.floating[Any]], template: Ints, weig
     sums[own[starts]] += np.add.reduceat(weighted, starts, axis=0)
 
 
-def template_scores(templates: Templates, first: Ints, second: Ints) -> NDArray[np.float32]:
+def template_scores(templates: Templates, first: Rows, second: Rows) -> NDArray[np.float32]:
     """Cosine of each pair of rows of `templates`, (P,); -1 where one of the two is empty.
 
     By matrix products of blocks of the templates that are first with those that are second in any pair, so that a
@@ -97,7 +99,7 @@ def template_scores(templates: Templates, first: Ints, second: Ints) -> NDArray[
     height = max(1, _SCORES // len(right))
     order, bounds = _by_block(a // height, -(-len(left) // height))
     scores = np.empty(len(first), np.float32)
-    for block, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for block, (start, stop) in enumerate(pairwise(bounds.tolist())):
         chosen, top = order[start:stop], block * height
         products = templates.vectors[left[top : top + height]] @ others
         scores[chosen] = products[a[chosen] - top, b[chosen]]
@@ -105,7 +107,7 @@ def template_scores(templates: Templates, first: Ints, second: Ints) -> NDArray[
     return scores
 
 
-def _renumbered(rows: Ints, count: int) -> tuple[Ints, NDArray[np.int32]]:
+def _renumbered(rows: Rows, count: int) -> tuple[Ints, NDArray[np.int32]]:
     """The distinct rows, rising, and which of them each is. Linear, where sorting millions would not be."""
     used = np.zeros(count, np.bool_)
     used[rows] = True

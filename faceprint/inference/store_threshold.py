@@ -23,6 +23,8 @@ def check_storable(model: str, output: Path | None) -> None:
                 f"{model}: the threshold is stored in its {CARD}; leave out --output, which is for ONNX files"
             )
         return
+    if Path(model).suffix.lower() != ".onnx":
+        raise UserError(f"{model}: a threshold is stored with a run folder, a model folder or an ONNX file")
     if output is None:
         raise UserError(f"{model}: an ONNX file is not changed; give --output FILE.onnx for a copy with the threshold")
     check_output(output, ".onnx")
