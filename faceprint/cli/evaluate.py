@@ -46,7 +46,10 @@ def evaluate(
         typer.Argument(metavar="MODEL", help="A run folder, a model folder, an ONNX file, or a file of embeddings."),
     ],
     protocol: Annotated[
-        str, typer.Argument(metavar="PROTOCOL", help="pairs, bin, verification, ijbb, ijbc, ijb_1n or synthetic.")
+        str,
+        typer.Argument(
+            metavar="PROTOCOL", help="pairs, bin, verification, ijbb, ijbc, ijb_1n, identification or synthetic."
+        ),
     ],
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045 - read by typer at run time
@@ -71,6 +74,9 @@ def evaluate(
     sets that are not the published ones, and says so.
 
     [bold]ijb_1n[/bold]: folder=DIR, the same templates searched in both galleries (1:N); set=ijbb or ijbc.
+
+    [bold]identification[/bold]: gallery=FILE probes=FILE, lists of `path label`, images=DIR (default: each list's
+    folder): search each probe among the people enrolled, in the terms of NIST and ISO/IEC 19795-1.
 
     [bold]synthetic[/bold]: num_identities=200 images_per_identity=6 num_pairs=2000 difficulty=0.5 seed=0
     first_identity=0 size=112x112: generated people, which say nothing about photographs.

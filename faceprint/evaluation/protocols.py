@@ -16,6 +16,7 @@ from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
 from faceprint.evaluation.embeddings import Embeds, Progress
+from faceprint.evaluation.identification import identification
 from faceprint.evaluation.ijb import ijb_1n, ijbb, ijbc
 from faceprint.evaluation.pairs import PairSet, bin_pairs, file_pairs, synthetic_pairs
 from faceprint.evaluation.sources import EmbeddingSource, ModelSource
@@ -40,7 +41,9 @@ SUITES: Table[Callable[..., SetPairs]] = Table("protocol", [("verification", ver
 """Name -> function that finds several sets of pairs, by name, to be loaded one after the other."""
 
 
-TASKS: Table[Callable[..., Task]] = Table("protocol", [("ijbb", ijbb), ("ijbc", ijbc), ("ijb_1n", ijb_1n)])
+TASKS: Table[Callable[..., Task]] = Table(
+    "protocol", [("ijbb", ijbb), ("ijbc", ijbc), ("ijb_1n", ijb_1n), ("identification", identification)]
+)
 """Name -> function that makes a `Task`: a protocol that scores anything else than pairs of images."""
 
 

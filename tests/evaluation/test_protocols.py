@@ -91,7 +91,7 @@ def folder(tmp_path: Path) -> Path:
 def test_table() -> None:
     assert list(PROTOCOLS) == ["pairs", "bin", "synthetic"]
     assert list(SUITES) == ["verification"]
-    assert list(TASKS) == ["ijbb", "ijbc", "ijb_1n"]
+    assert list(TASKS) == ["ijbb", "ijbc", "ijb_1n", "identification"]
 
 
 def test_perfect_embeddings_by_every_file_route(folder: Path) -> None:
