@@ -30,7 +30,7 @@ TERMS = {
     "FMR": "false match rate: of comparisons of different people, those above T",
     "FNMR": "false non-match rate: of comparisons of one person, those not above T",
     "FPIR": "false-positive identification rate: of non-mated searches, those with an entry above T",
-    "FNIR": "false-negative identification rate: of mated searches, those whose mate is not above T at rank R or better",
+    "FNIR": "false-negative identification rate: mated searches whose mate is not above T at rank R or better",
     "selectivity": "mean number of other people above T in a search",
     "FTE": "failure to enrol: gallery images that cannot be read",
     "FTA": "failure to acquire: probe images that cannot be read; such a search finds nobody",
@@ -76,11 +76,10 @@ class Identification:
         if (len(rows) - self.num_gallery) * len(enrolled) > MOST_COMPARISONS:
             raise UserError(f"more than {MOST_COMPARISONS:,} comparisons; search the probes in several lists")
         units = pool_templates(embeddings.vectors, rows, np.ones(len(rows)))
-        people = pool_templates(
-            units.vectors[: self.num_gallery], self.people[: self.num_gallery], np.ones(self.num_gallery)
-        )
-        scores = units.vectors[self.num_gallery :] @ people.vectors.T
-        scores[units.empty[self.num_gallery :]] = -1
+        gallery, probes = slice(self.num_gallery), slice(self.num_gallery, None)
+        people = pool_templates(units.vectors[gallery], self.people[gallery], np.ones(self.num_gallery))
+        scores = units.vectors[probes] @ people.vectors.T
+        scores[units.empty[probes]] = -1
         scores[:, people.empty] = -1
         return scores, people.ids
 
@@ -90,19 +89,10 @@ class Identification:
         ranks = [(f"FNIR(N, R={rank}, T=none)", _percent(value)) for rank, value in result["fnir_at_rank"].items()]
         failures = ("FTE, FTA (images)", f"{result['failures_to_enrol']:,}, {result['failures_to_acquire']:,}")
         opens = [
-            (
-                p["fpir"],
-                f"{p['false_positives']:,}",
-                f"{p['threshold']:.4f}",
-                _percent(p["fnir"]),
-                f"{p['selectivity']:.3g}",
-            )
+            (*_at(p, "fpir", "false_positives"), _percent(p["fnir"]), f"{p['selectivity']:.3g}")
             for p in result["identification_det"]
         ]
-        pairs = [
-            (p["fmr"], f"{p['false_matches']:,}", f"{p['threshold']:.4f}", _percent(p["fnmr"]))
-            for p in result["comparison_det"]
-        ]
+        pairs = [(*_at(p, "fmr", "false_matches"), _percent(p["fnmr"])) for p in result["comparison_det"]]
         return [
             ResultTable(title, ("closed set: investigation", "rate"), [*ranks, failures]),
             ResultTable(
@@ -113,7 +103,7 @@ class Identification:
 
 
 def identification(gallery: Path, probes: Path, images: Path | None = None) -> Identification:
-    """The images of two lists `path label` (as `image_list` has them) below `images`; None: each below its list's folder.
+    """The images of two lists `path label` (as `image_list` has them) below `images`; None: below each list's folder.
 
     Labels are the same texts in both. A probe whose label is not in the gallery is a non-mated search. Raises
     `UserError` for malformed lists, images that are in both, and no probe with a mate.
@@ -154,7 +144,7 @@ def identification_det(scores: Floats32, probes: Ints, enrolled: Ints) -> list[d
 
 
 def comparison_det(scores: Floats32, mates: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """FNMR at the lowest T whose FMR does not exceed each of `FMRS` that the comparisons can show by one false match."""
+    """FNMR at the lowest T whose FMR does not exceed each of `FMRS` that one false match can show."""
     values, same = scores.reshape(-1).astype(np.float64), mates.reshape(-1)
     different = int(np.count_nonzero(~same))
     points = {fmr: metrics.tar_at_far(values, same, float(fmr)) for fmr in FMRS if float(fmr) * different >= 1}
@@ -169,6 +159,10 @@ def _fnir_at_rank(ranks: Ints, enrolled: int) -> dict[str, float]:
     mated = ranks[ranks > 0]
     wanted: Sequence[int] = [rank for rank in RANKS if rank <= enrolled]
     return {str(rank): float(np.mean(mated > rank)) for rank in wanted}
+
+
+def _at(point: Mapping[str, Any], rate: str, errors: str) -> tuple[str, str, str]:
+    return point[rate], f"{point[errors]:,}", f"{point['threshold']:.4f}"
 
 
 def _percent(fraction: float) -> str:

@@ -79,7 +79,7 @@ def test_by_hand(lists) -> None:
 
 
 def test_a_closed_set_and_unreadable_images(lists) -> None:
-    folder, features, gallery, probes = lists
+    folder, features, _, probes = lists
     (folder / "probes.txt").write_text("".join(f"{path} {label}\n" for path, label in probes[:36]))
     task = identification(folder / "gallery.txt", folder / "probes.txt")
     chosen = features.vectors[:60].copy()
@@ -95,7 +95,7 @@ def test_mistakes(lists) -> None:
     with pytest.raises(UserError, match="24 images are in the gallery and among the probes"):
         identification(folder / "gallery.txt", folder / "gallery.txt")
     (folder / "strangers.txt").write_text("".join(f"{path} {label}\n" for path, label in probes[36:]))
-    with pytest.raises(UserError, match="no label of .*strangers.txt is in"):
+    with pytest.raises(UserError, match=r"no label of .*strangers.txt is in"):
         identification(folder / "gallery.txt", folder / "strangers.txt")
     with pytest.raises(UserError, match="cannot be read as an image list"):
         identification(folder / "absent.txt", folder / "probes.txt")
