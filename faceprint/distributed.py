@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def world(timeout_seconds: float = 600.0) -> Iterator[None]:
+def world(timeout_seconds: float = 600.0) -> Generator[None]:
     """Join the processes that a launcher such as torchrun started, and leave them at the end.
 
     The launcher says so in RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; without them, and in a world of one, this

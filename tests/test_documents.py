@@ -208,6 +208,19 @@ def test_the_how_to_about_loading(tmp_path: Path) -> None:
     assert (tmp_path / "sheet.png").stat().st_size > 100_000
 
 
+def test_the_how_to_of_evaluation(tmp_path: Path) -> None:
+    assert execute("docs/how-to/evaluate.md", "evaluate", tmp_path) == 11
+    first, second, third, table = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("first", "second", "third", "verification")
+    )
+    assert first["images_computed"] > 0
+    assert second["images_computed"] == 0
+    same = ("accuracy", "accuracy_std", "threshold", "eer", "auc", "tar_at_far", "mean_norm")
+    assert [first[key] for key in same] == [second[key] for key in same]
+    assert third["accuracy"] == pytest.approx(first["accuracy"], abs=0.01)  # other batches round otherwise
+    assert [*table["sets"]] == ["lfw", "cfp_fp"]
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     links = 0

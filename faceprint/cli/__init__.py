@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -71,6 +72,9 @@ def options(
 
 def main() -> None:
     """Run the command line. Exit status: 0 success, 2 a user's mistake (one line, no traceback), 1 failure."""
+    from rich.logging import RichHandler
+
+    logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=err, show_time=False, show_path=False)])
     try:
         app()
     except UserError as error:

@@ -92,7 +92,9 @@ def evaluate(
 
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
-    from faceprint.evaluation.feature_files import is_feature_file
+    from faceprint.evaluation.embeddings import UnreadableImagesError
+    from faceprint.evaluation.feature_files import MissingFeaturesError, is_feature_file
+    from faceprint.evaluation.pairs import MissingImagesError
     from faceprint.evaluation.protocols import PROTOCOLS
     from faceprint.plot_extra import check_plotting
 
@@ -105,7 +107,13 @@ def evaluate(
         raise UserError(f"plot shows one set of pairs, and {protocol} is none; it is for {', '.join(PROTOCOLS)}")
     score = _score_features if is_feature_file(model) else _score_model
     with _launched():
-        _show(score(model, protocol, options), plot, json_file)
+        try:
+            evaluation = score(model, protocol, options)
+        except (MissingImagesError, MissingFeaturesError, UnreadableImagesError) as error:
+            for line in error.lines():  # the message itself shows the first ones
+                err.print(line, markup=False)
+            raise
+        _show(evaluation, plot, json_file)
 
 
 def _score_model(model: str, protocol: str, options: dict[str, str]) -> Scored:
@@ -115,6 +123,7 @@ def _score_model(model: str, protocol: str, options: dict[str, str]) -> Scored:
 def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Embedder, Scored]:
     """The model, opened, and its result. Raises `UserError`."""
     from faceprint.evaluation.embeddings import cache_folder
+    from faceprint.evaluation.ranks import current_world
     from faceprint.evaluation.sources import ModelSource
 
     if "names" in options:
@@ -128,7 +137,8 @@ def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Emb
     from faceprint.inference import load
 
     embedder = load(model, input_overrides=overrides or None, device=device)
-    with progress_bar("embedding", "images") as progress:
+    with progress_bar("embedding", "images") as bar:
+        progress = None if current_world().rank() else bar
         source = ModelSource(
             embedder, flip, batch_size, cache=cache, skip_unreadable=skip_unreadable, progress=progress
         )
@@ -203,7 +213,6 @@ def parse_options(protocol: str, assignments: list[str]) -> dict[str, str]:
 
 
 def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> PairSet | SetPairs | Task:
-    from faceprint.evaluation.pairs import MissingImagesError
     from faceprint.evaluation.protocols import SUITES, TASKS, load_protocol, load_suite, load_task, protocol_options
 
     if protocol in SUITES:
@@ -211,12 +220,7 @@ def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) ->
     if protocol in TASKS:
         return load_task(protocol, options)
     absent = {"images": None} if no_images and "images" in protocol_options(protocol) else {}
-    try:
-        return load_protocol(protocol, {**options, **absent})
-    except MissingImagesError as error:
-        for name in error.missing:
-            err.print(f"missing: {name}", markup=False)
-        raise
+    return load_protocol(protocol, {**options, **absent})
 
 
 def _flag(key: str, default: str, options: dict[str, str]) -> bool:

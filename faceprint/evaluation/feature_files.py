@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,16 @@ from faceprint.evaluation.embedding_set import (
 from faceprint.evaluation.names import Names, encode_names, open_names
 from faceprint.files import write_whole
 
+T = TypeVar("T")
+
 FEATURE_SUFFIXES = (".npz", ".npy", ".bin")
 NAMES_SHOWN = 20
 _MOST_UNPACKED = 4 << 30
+# What NumPy and zipfile raise for damaged files.
+_BROKEN = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, OverflowError, MemoryError, RecursionError),
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, struct.error, zlib.error),
+)
 _CV_TYPES = {5: np.dtype("<f4"), 6: np.dtype("<f8")}
 _MEMBERS = {"label": "labels", "template": "templates", "media": "media"}
 _HEADER = struct.Struct("<4i")
@@ -41,6 +49,10 @@ class MissingFeaturesError(UserError):
         shown = ", ".join(missing[:NAMES_SHOWN])
         more = f" and {len(missing) - NAMES_SHOWN:,} more" if len(missing) > NAMES_SHOWN else ""
         super().__init__(f"the embeddings lack {len(missing):,} of {wanted:,} images: {shown}{more}")
+
+    def lines(self) -> list[str]:
+        """One for each image."""
+        return [f"missing: {name}" for name in self.missing]
 
 
 def is_feature_file(path: str | os.PathLike[str]) -> bool:
@@ -90,7 +102,7 @@ def select_rows(embeddings: EmbeddingSet, keys: Sequence[str] | Sequence[int]) -
     place = {row: number for number, row in enumerate(rows.tolist())}
     chosen = EmbeddingSet(
         vectors=embeddings.vectors[rows],
-        names=[embeddings.names[row] for row in rows.tolist()],
+        names=[embeddings.names[int(row)] for row in rows],
         unreadable={place[row]: reason for row, reason in embeddings.unreadable.items() if row in place},
         origin=embeddings.origin,
     )
@@ -174,13 +186,11 @@ def _read_bytes(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _guarded(path: Path, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+def _guarded(path: Path, read: Callable[[], T]) -> T:
     try:
         return read()
-    except (OSError, ValueError, TypeError, KeyError, EOFError, OverflowError, MemoryError, RecursionError) as error:
+    except _BROKEN as error:
         raise UserError(f"{path}: cannot be read as NumPy writes it ({error})") from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # what zipfile raises
-        raise UserError(f"{path}: is no .npz file that can be read ({error})") from error
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
@@ -188,7 +198,7 @@ def _read_npy(path: Path) -> NDArray[Any]:
 
 
 def _read_npz(path: Path) -> EmbeddingSet:
-    found = {member: _guarded(path, lambda member=member: _member(path, member)) for member in _members(path)}
+    found = _guarded(path, lambda: {member: _member(path, member) for member in _members(path)})
     if not {"path", "embedding"} <= set(found):
         raise UserError(f"{path}: must hold path and embedding, as `faceprint embed` writes them")
     names = found["path"]
@@ -211,13 +221,9 @@ def _whole(path: Path, member: str, values: NDArray[Any]) -> Ints:
 
 def _members(path: Path) -> list[str]:
     """Those that are read, and there."""
-    wanted = ("path", "embedding", *_MEMBERS)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            there = set(archive.namelist())
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: is no .npz file that can be read ({error})") from error
-    return [member for member in wanted if f"{member}.npy" in there]
+    with zipfile.ZipFile(path) as archive:
+        there = set(archive.namelist())
+    return [member for member in ("path", "embedding", *_MEMBERS) if f"{member}.npy" in there]
 
 
 def _member(path: Path, name: str) -> NDArray[Any]:

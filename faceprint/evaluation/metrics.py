@@ -293,7 +293,8 @@ def tpir_at_fpir(
     Arguments are those of `mate_ranks`. A probe without mate in the gallery is a false positive where its highest score
     is above the threshold. With N such probes K = floor(fpir N + 1e-9) may be: the threshold is the (K + 1)-th largest
     of these highest scores (-inf for K = N). TPIR is the fraction of the other probes whose mate scores strictly above
-    the threshold and has `rank` or better, ties counting against it; NIST's FNIR(N, R, T) is 1 - TPIR. Raises `UserError` where all probes are of one kind.
+    the threshold and has `rank` or better, ties counting against it; NIST's FNIR(N, R, T) is 1 - TPIR. Raises
+    `UserError` where all probes are of one kind.
 
     >>> tpir_at_fpir([[0.9, 0.1], [0.3, 0.4], [0.2, 0.5], [0.6, 0.0]], [7, 8, 1, 2], [7, 8], fpir=0.5)
     TpirAtFpir(tpir=0.5, threshold=0.5, false_positives=1)

@@ -110,7 +110,7 @@ class Embedder:
             lengths = _lengths(raw)
             vectors.append(self._normalize(raw, lengths, names))
             norms.append(lengths.astype(np.float32))
-            view_norms.append((sum(map(_lengths, views)) / len(views)).astype(np.float32))
+            view_norms.append(np.stack([*map(_lengths, views)]).mean(axis=0).astype(np.float32))
             done += len(batch)
             if progress:
                 progress(done, total)

@@ -12,6 +12,7 @@ import torch
 from faceprint.config import Config, validate
 from faceprint.errors import UserError
 from faceprint.memory import keep_freed_memory
+from faceprint.training.guard import gradient_norm
 from faceprint.training.loop import add_gradients, update_weights
 from faceprint.training.setup import Trainer, build_trainer
 
@@ -105,7 +106,7 @@ class _Path:
         keep_freed_memory(self.keep_memory)
         started = time.perf_counter()
         loss, _ = add_gradients(self.trainer, self.images, self.labels)
-        update_weights(self.trainer)
+        update_weights(self.trainer, gradient_norm(self.trainer))
         self.losses.append(loss.item())  # waits for the device
         if counted:
             self.seconds.append(time.perf_counter() - started)

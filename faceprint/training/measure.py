@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -19,8 +19,6 @@ class Means:
     """Sums of loss and batch statistics since the last log line, kept on the device: adding does not wait for it."""
 
     sums: Tensor
-    first_bad: Tensor
-    """Step of the first loss that was not finite; 0: none."""
     count: int = 0
     classes: float = 0.0
     positives: float = 0.0
@@ -36,9 +34,14 @@ class Means:
     @classmethod
     def on(cls, device: torch.device) -> Means:
         # MPS has no float64; a log interval is short enough for float32.
-        return cls(torch.zeros(len(cls.NAMES), device=device), torch.zeros((), dtype=torch.int64, device=device))
+        return cls(torch.zeros(len(cls.NAMES), device=device))
 
-    def add(self, step: int, loss: Tensor, statistics: BatchStatistics) -> None:
+    def add_all(self, losses: Sequence[Tensor], statistics: Sequence[BatchStatistics]) -> None:
+        """`add`, for every pass of a step."""
+        for loss, seen in zip(losses, statistics, strict=True):
+            self.add(loss, seen)
+
+    def add(self, loss: Tensor, statistics: BatchStatistics) -> None:
         seen = (
             statistics.target_cosine,
             statistics.lowest_cosine,
@@ -48,7 +51,6 @@ class Means:
         self.sums += torch.stack([loss.detach(), *seen])
         self.classes += statistics.active_classes
         self.positives += statistics.positives
-        self.first_bad = torch.where((self.first_bad == 0) & ~loss.detach().isfinite(), step, self.first_bad)
         self.count += 1
 
     def take(self) -> dict[str, float]:
