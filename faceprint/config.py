@@ -468,8 +468,15 @@ class Log(Section):
 
     every: PositiveInt = 20
     """Steps between lines of `metrics.jsonl`."""
-    loggers: list[Literal["tensorboard"]] = []
-    """Where the same figures go besides."""
+    loggers: list[Literal["tensorboard", "wandb", "mlflow", "visdom"]] = []
+    """Where the same figures go besides `metrics.jsonl` and `training.log`. One that fails is left out with a
+    warning."""
+    project: str = "faceprint"
+    """Of wandb: the project; of mlflow: the experiment."""
+    visdom_server: str = "http://localhost"
+    """Of visdom: where the server is."""
+    visdom_port: Annotated[int, Field(ge=1, le=65535)] = 8097
+    """Of visdom: its port."""
 
 
 class Score(Section):
@@ -573,6 +580,8 @@ class Config(Section):
     """Of the trained weights, written into the model file."""
     dry_run: bool = False
     """Tuning mode: train and report, save nothing."""
+    profile: bool = False
+    """Trace five steps after the first ones: `profile/` in the run folder, and a table of the time by part."""
     resume: bool | Literal["last_good"] = False
     """Continue the run in `out` from its last checkpoint; last_good: from the newest that is whole."""
     resume_changes: list[str] = []

@@ -163,6 +163,13 @@ def test_the_how_to_with_data_of_every_shape(tmp_path: Path, monkeypatch: pytest
     assert losses[0] == losses[1] == losses[2] != losses[3]
 
 
+def test_the_how_to_that_watches_and_searches(tmp_path: Path) -> None:
+    assert execute("docs/how-to.md", "watch", tmp_path) == 3
+    for name in ("watched.html", "watched.png", "runs/watched/profile/rank-00000.json.gz", "runs/sweep/sweep.db"):
+        assert (tmp_path / name).stat().st_size > 1000, name
+    assert len(list((tmp_path / "runs" / "sweep").glob("trial_*/model/model.json"))) == 2
+
+
 def test_the_how_to_with_weights(tmp_path: Path) -> None:
     first = tmp_path / "backbone.pth"
     faceprint.models.export_weights(faceprint.create_model("mbf"), first)

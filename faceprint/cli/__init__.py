@@ -22,6 +22,7 @@ from faceprint.cli import (
     harden,
     import_weights,
     plot,
+    sweep,
     train,
     verify,
     zoo,
@@ -55,6 +56,7 @@ app.command("verify")(verify.verify)
 app.command("centres")(centres.centres)
 app.command("harden")(harden.harden)
 app.command("plot")(plot.plot)
+app.command("sweep")(sweep.sweep)
 app.command("zoo")(zoo.zoo)
 app.add_typer(bench.app, name="bench")
 

@@ -90,15 +90,27 @@ def show(run: Any, outcome: Any, json_file: str | None) -> None:
     shown = [
         (key.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
         for key, value in result.items()
-        if value is not None and key not in ("evaluations", "head_estimate")
+        if value is not None and key not in ("evaluations", "head_estimate", "profile")
     ]
     shown += [(f"{record['protocol']}: accuracy", f"{record['accuracy']:.4f}") for record in result["evaluations"]]
     print_table("Training", ("", ""), shown, json_target=json_file)
+    if outcome.profile:
+        show_profile(outcome.profile, json_file)
     for name, reason in list(outcome.unreadable.items())[:10]:
         err.print(f"unreadable: {reason or name}", markup=False)
     if outcome.stopped:
         err.print(f"stopped at step {run.step} as asked; resume=true continues", markup=False)
     write_json(result, json_file)
+
+
+def show_profile(rows: list[Any], json_file: str | None) -> None:
+    """Where the time of the traced steps went."""
+    on_device = rows[0].device_milliseconds is not None
+    table = [(row.part, f"{row.milliseconds:.2f}", f"{row.share:.1%}") for row in rows]
+    if on_device:
+        table = [(*cells, f"{row.device_milliseconds:.2f}") for cells, row in zip(table, rows, strict=True)]
+    columns = ("part", "ms a step", "share", *(("GPU ms",) if on_device else ()))
+    print_table("Time by part (communication goes on beside the others)", columns, table, json_target=json_file)
 
 
 def describe(run: Any) -> str:
@@ -149,6 +161,7 @@ def summary(run: Any, outcome: Any) -> dict[str, Any]:
         "head_estimate": None if run.trainer.head is None else asdict(run.trainer.head),
         "best_accuracy": run.best,
         "evaluations": outcome.evaluation_records,
+        **({"profile": [asdict(row) for row in outcome.profile]} if outcome.profile else {}),
     }
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from faceprint.classifier import PartialFC
 from faceprint.distributed import world_size
+from faceprint.training.profile import part
 from faceprint.training.setup import Trainer
 
 MIN_SCALE = 1.0
@@ -61,6 +62,7 @@ def _copy(target: list[Tensor], source: list[Tensor]) -> None:
         to.copy_(value)
 
 
+@part("optimizer")
 def gradient_norm(trainer: Trainer) -> Tensor:
     """Length of all gradients together, a float32 scalar, those of classes that other processes hold included.
 
@@ -79,6 +81,11 @@ def floor_scale(scaler: torch.amp.GradScaler) -> None:
     """Keep the loss scale of fp16 at `MIN_SCALE` or above."""
     if scaler.is_enabled() and scaler.get_scale() < MIN_SCALE:
         scaler.update(MIN_SCALE)
+
+
+def loss_scale(scaler: torch.amp.GradScaler) -> dict[str, float]:
+    """The figure `loss_scale` of fp16; nothing in other precisions."""
+    return {"loss_scale": scaler.get_scale()} if scaler.is_enabled() else {}
 
 
 @torch.no_grad()

@@ -16,9 +16,10 @@ from faceprint.data.loader import Batch
 from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.models.switch_norm import sharpen
-from faceprint.training.guard import Guard, floor_scale, gradient_norm, largest_logit
+from faceprint.training.guard import Guard, floor_scale, gradient_norm, largest_logit, loss_scale
 from faceprint.training.measure import Stopwatch
 from faceprint.training.optim import clip_gradients, drop_frozen, scale_gradient, set_learning_rate, set_options
+from faceprint.training.profile import Profile, Row, part
 from faceprint.training.run import Run
 from faceprint.training.setup import Trainer, build_loader
 from faceprint.training.stopping import StopRequest
@@ -38,7 +39,9 @@ class Outcome:
     train_record: dict[str, Any]
     evaluation_records: list[dict[str, Any]]
     unreadable: dict[str, str]
-    stopped: bool = False
+    profile: list[Row]
+    """Where the time of some steps went; empty without `profile=true`."""
+    stopped: bool
     """Whether it was asked to stop before its last step; a checkpoint of the step it came to is there."""
 
 
@@ -55,6 +58,8 @@ def train(run: Run, report: Report) -> Outcome:
     except UserError:
         run.abandon()
         raise
+    finally:
+        run.close_loggers()
 
 
 def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
@@ -66,6 +71,7 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
     batches = iter(loader)
     total = trainer.plan.total_steps
     guard, stopped = Guard(trainer, config.skip_nonfinite), False
+    profile = Profile(run.folder, trainer.device, steps_left=total - run.step, enabled=config.profile)
     trainer.network.train()
     if run.owes_evaluation or (config.evaluation.before and run.step == 0):
         evaluation_records = run.log_evaluation(report)
@@ -97,6 +103,7 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
             timed = watch.take(trainer.head_timer.take())
             figures = {"learning_rate": lr, "gradient_norm": float(norm), **run.means.take(), **timed}
             figures["unreadable_images"] = len(loader.unreadable)
+            figures.update(loss_scale(trainer.scaler))
             train_record = run.log({"kind": "train", **run.position, **figures})
             report(train_record)
             run.watch_progress(train_record)
@@ -107,11 +114,13 @@ def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
         if save or stopped or run.stalled:
             run.save_checkpoint()
         watch.add_pause(paused)
+        profile.step()
     if not stopped:
         run.finish()
+    profile.close()
     run.close()
     seconds = time.perf_counter() - began
-    return Outcome(seconds, train_record, evaluation_records, loader.unreadable, stopped=stopped)
+    return Outcome(seconds, train_record, evaluation_records, loader.unreadable, profile.rows, stopped)
 
 
 def is_due(step: int, every: int) -> bool:
@@ -138,9 +147,9 @@ def compute_gradients(run: Run, batches: Iterator[Batch], watch: Stopwatch) -> C
     trainer, passes = run.trainer, run.trainer.plan.accumulate
     losses: list[Tensor] = []
     seen: list[BatchStatistics] = []
-    for part in range(passes - 1):
+    for number in range(passes - 1):
         with trainer.replicas.keeping_gradients():
-            *_, loss, statistics = _pass(run, part, batches, watch)
+            *_, loss, statistics = _pass(run, number, batches, watch)
         losses.append(loss)
         seen.append(statistics)
     batch, images, loss, statistics = _pass(run, passes - 1, batches, watch)
@@ -148,16 +157,17 @@ def compute_gradients(run: Run, batches: Iterator[Batch], watch: Stopwatch) -> C
 
 
 def _pass(
-    run: Run, part: int, batches: Iterator[Batch], watch: Stopwatch
+    run: Run, number: int, batches: Iterator[Batch], watch: Stopwatch
 ) -> tuple[Batch, Tensor, Tensor, BatchStatistics]:
     trainer, passes = run.trainer, run.trainer.plan.accumulate
     batch = _next(batches, watch)
-    block = (run.step * passes + part) * world_size() + rank()
+    block = (run.step * passes + number) * world_size() + rank()
     images = prepare(batch, trainer, _generator(run.config.seed, block))
     watch.images += len(images) * world_size()
     return batch, images, *add_gradients(trainer, images, batch.labels.to(trainer.device), passes)
 
 
+@part("data")
 def prepare(batch: Batch, trainer: Trainer, generator: Generator) -> Tensor:
     """uint8 (B, H, W, 3) RGB -> network input (B, 3, H, W) on the device, augmented and normalised."""
     pixels = batch.images.to(trainer.device, non_blocking=True).permute(0, 3, 1, 2).float()
@@ -172,6 +182,7 @@ def _generator(seed: int, block: int) -> Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + block) % 2**63)
 
 
+@part("data")
 def _next(batches: Iterator[Batch], watch: Stopwatch) -> Batch:
     since = time.perf_counter()
     batch = next(batches)
@@ -187,17 +198,19 @@ def add_gradients(
     The backward pass stops at the embeddings, so that the classifier's time can be told from the network's. The loss
     scale of fp16 is put on there: the classifier is float32 and needs none.
     """
-    with trainer.autocast():
+    with part("forward"), trainer.autocast():
         embeddings = trainer.replicas.forward(images)
-    with trainer.head_timer.running():
+    with part("head"), trainer.head_timer.running():
         given = embeddings.detach().requires_grad_()
         scaled = scale_gradient(given, trainer.scaler) if trainer.scaler.is_enabled() else given
         loss, statistics = trainer.classifier.measure(scaled, labels)
         (loss / accumulate).backward()
-    embeddings.backward(given.grad)
+    with part("backward"):
+        embeddings.backward(given.grad)
     return loss.detach(), statistics
 
 
+@part("optimizer")
 def update_weights(trainer: Trainer, norm: Tensor, clip_norm: float | None = None) -> None:
     """One optimiser step over the gradients there are, of length `norm`, which are dropped afterwards."""
     if clip_norm is not None:

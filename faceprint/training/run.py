@@ -28,8 +28,9 @@ from faceprint.training.checkpoint import (
 )
 from faceprint.training.guard import is_stuck
 from faceprint.training.initial import write_names
-from faceprint.training.logging import LOGGERS, Logger, MetricsFile
+from faceprint.training.logging import Logger, RunInfo, open_loggers
 from faceprint.training.logging.jsonl import forget_after
+from faceprint.training.manifest import add_to_manifest
 from faceprint.training.measure import Means
 from faceprint.training.replicas import average_buffers
 from faceprint.training.setup import Trainer, build_trainer
@@ -51,6 +52,7 @@ FREE_ON_RESUME = frozenset(
         "licence",
         "published",
         "dry_run",
+        "profile",
         "loader",
         "evaluation",
         "checkpoint",
@@ -68,8 +70,8 @@ FREE_ON_RESUME = frozenset(
 class Run:
     """Step, running means and best accuracy of a training, and its folder (None for a dry run, which writes nothing).
 
-    Made by `open_run`. The folder has `config.yaml`, `classes.json` (the names of the labels), `metrics.jsonl`,
-    `checkpoints/` and `model/`.
+    Made by `open_run`. The folder has `config.yaml`, `classes.json` (the names of the labels), `manifest.json`,
+    `metrics.jsonl`, `training.log`, `checkpoints/` and `model/`.
     """
 
     def __init__(self, config: Config, folder: Path | None, trainer: Trainer, pair_sets: list[PairSet]) -> None:
@@ -100,8 +102,15 @@ class Run:
 
     def open_loggers(self) -> None:
         if self.folder is not None and rank() == 0:
-            factories = [MetricsFile, *(LOGGERS[name] for name in self.config.log.loggers)]
-            self._loggers = [factory(self.folder) for factory in factories]
+            self._loggers = open_loggers(
+                RunInfo(
+                    folder=self.folder,
+                    config=self.config.model_dump(mode="json"),
+                    log=self.config.log,
+                    total_steps=self.trainer.plan.total_steps,
+                    first_step=self.step,
+                )
+            )
 
     def log(self, record: dict[str, Any]) -> dict[str, Any]:
         """Write `record` to every logger and give it back."""
@@ -191,13 +200,17 @@ class Run:
     def close(self) -> None:
         """Wait for the last checkpoint and close the loggers."""
         self.publish_checkpoint()
+        self.close_loggers()
+
+    def close_loggers(self) -> None:
+        """Let the loggers write what they still have. They get nothing more."""
         for logger in self._loggers:
             logger.close()
+        self._loggers = []
 
     def abandon(self) -> None:
         """Remove the folder of a new run that failed before its first checkpoint: nothing in it is worth keeping."""
-        for logger in self._loggers:
-            logger.close()
+        self.close_loggers()
         if (
             self.folder is not None
             and rank() == 0
@@ -320,6 +333,7 @@ def open_run(config: Config) -> Run:
     run = Run(config, folder, trainer, pair_sets)
     if folder is not None:
         start_folder(run, folder)
+        by_first_rank(lambda: add_to_manifest(folder, trainer, seed=config.seed, first_step=run.step))
     run.open_loggers()
     return run
 

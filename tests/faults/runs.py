@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors.torch import load_file
 
 RECIPE: dict[str, Any] = {
     "network": {"name": "mbf", "embedding_dim": 16, "image_size": [32, 32], "options": {"scale": 1, "output": "E"}},
@@ -117,7 +118,13 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 
 def weights(out: Path) -> dict[str, str]:
-    """SHA-256 of the tensors of the last checkpoint and of the model."""
+    """SHA-256 of every tensor of the last checkpoint's centres and of the model.
+
+    Not of the files: safetensors writes its metadata in any order.
+    """
     last = sorted((out / "checkpoints").glob("step_?????????"))[-1]
-    files = [*sorted(last.glob("centres-*.safetensors")), out / "model" / "model.safetensors"]
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    found: dict[str, str] = {}
+    for file in [*sorted(last.glob("centres-*.safetensors")), out / "model" / "model.safetensors"]:
+        for name, tensor in load_file(file).items():
+            found[f"{file.name} {name}"] = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+    return found

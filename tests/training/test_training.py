@@ -54,6 +54,8 @@ def test_a_run_folder_has_what_it_promises(tiny: Tiny, trained: Trained, tmp_pat
         "data_wait_fraction",
         "target_cosine",
         "train_accuracy",
+        "target_cosine_counts",
+        "other_cosine_counts",
     }
     counts = {"active_classes", "positive_classes", "negative_classes", "head_milliseconds", "head_fraction"}
     expected |= counts | {"kind", "step", "epoch", "embedding_norm", "lowest_target_cosine", "unreadable_images"}

@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from faceprint.errors import UserError
-
-LOG = logging.getLogger("faceprint")
+from faceprint.training.logging.appended import AppendedFile
 
 
 class MetricsFile:
-    """Appends records to `metrics.jsonl` of a run folder, each line complete as soon as it is written.
-
-    A disk that is full loses nothing: what could not be written is kept, said once, and written when there is room.
-    """
+    """Appends records to `metrics.jsonl` of a run folder, as `AppendedFile` does."""
 
     def __init__(self, run_folder: Path) -> None:
-        self._path = run_folder / "metrics.jsonl"
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        self._waiting = b""
-        self._said = False
+        self._file = AppendedFile(run_folder / "metrics.jsonl")
+
+    def recall(self, record: Mapping[str, Any]) -> None:
+        """It is in the file."""
 
     def write(self, record: Mapping[str, Any]) -> None:
-        self._waiting += json.dumps(record).encode() + b"\n"
-        try:
-            while self._waiting:
-                self._waiting = self._waiting[os.write(self._file, self._waiting) :]
-        except OSError as error:
-            if not self._said:
-                LOG.warning("%s: cannot be written (%s); its lines are kept in memory", self._path, error.strerror)
-            self._said = True
+        self._file.add(json.dumps(record) + "\n")
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
 
 def read_metrics(run_folder: Path) -> Iterator[dict[str, Any]]:
