@@ -206,13 +206,15 @@ def ijb_1n(
     if set is None and len(there) != 1:
         raise UserError(f"{folder}: has the files of {' and '.join(there) or 'no IJB set'}; give set=ijbb or set=ijbc")
     edition = there[0] if set is None else set
-    names = EDITIONS[edition].galleries
+    lists = [f"gallery_{name}" for name in EDITIONS[edition].galleries]
+    *galleries, probes = (read_enrolled(_meta(folder, f"{edition}_1N_{name}.csv")) for name in [*lists, "probe_mixed"])
     listed = read_faces(_meta(folder, f"{edition}_face_tid_mid.txt"))
-    found = {"faces": len(listed), "templates": len(np.unique(listed.templates))}
+    searched = zip(("first_gallery", "second_gallery", "probes"), [*galleries, probes], strict=True)
+    found = {name: len(each.templates) for name, each in searched}
+    found |= {"faces": len(listed), "templates": len(np.unique(listed.templates))}
     differences = check_counts(edition, found, other_sizes=other_sizes)
     faces = FaceSet(edition, folder, listed, norm, detector_score, size, differences)
-    galleries = {name: read_enrolled(_meta(folder, f"{edition}_1N_gallery_{name}.csv")) for name in names}
-    return TemplateSearch(faces, galleries, read_enrolled(_meta(folder, f"{edition}_1N_probe_mixed.csv")))
+    return TemplateSearch(faces, dict(zip(EDITIONS[edition].galleries, galleries, strict=True)), probes)
 
 
 def tar_by_both_rules(scores: NDArray[np.floating[Any]], same: NDArray[np.bool_]) -> dict[str, Any]:

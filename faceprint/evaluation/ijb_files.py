@@ -25,7 +25,10 @@ _LONGEST = 4096
 
 @dataclass(frozen=True)
 class Edition:
-    """Counts of one of the two sets, and `galleries`, the ends of the names of its 1:N galleries."""
+    """Counts of one of the two sets, and `galleries`, the ends of the names of its 1:N galleries.
+
+    `first_gallery`, `second_gallery` and `probes` are the templates of its 1:N lists; None: not established.
+    """
 
     title: str
     faces: int
@@ -33,13 +36,16 @@ class Edition:
     pairs: int
     genuine: int
     galleries: tuple[str, str]
+    first_gallery: int | None = None
+    second_gallery: int | None = None
+    probes: int | None = None
 
 
 EDITIONS: Table[Edition] = Table(
     "IJB set",
     [
         ("ijbb", Edition("IJB-B", 227_630, 12_115, 8_010_270, 10_270, ("S1", "S2"))),
-        ("ijbc", Edition("IJB-C", 469_375, 23_124, 15_658_489, 19_557, ("G1", "G2"))),
+        ("ijbc", Edition("IJB-C", 469_375, 23_124, 15_658_489, 19_557, ("G1", "G2"), 1772, 1759, 19_593)),
     ],
 )
 """Counts: insightface `ijb_evals.py` (IJB-B); Maze et al., "IARPA Janus Benchmark - C", 2018 (IJB-C)."""
@@ -143,14 +149,14 @@ def read_enrolled(path: Path) -> Enrolled:
 
 
 def check_counts(edition: str, counts: dict[str, int], *, other_sizes: bool) -> dict[str, dict[str, int]]:
-    """What of `counts` (faces, templates, pairs, genuine) is not as published: name -> {"found", "published"}.
+    """What of `counts`, named as in `Edition`, is not as published: name -> {"found", "published"}.
 
     Raises `UserError` for any difference, unless `other_sizes`.
     """
     published = EDITIONS[edition]
-    wanted = {name: int(getattr(published, name)) for name in counts}
+    wanted = {name: count for name in counts if (count := getattr(published, name)) is not None}
     wrong = {
-        name: {"found": counts[name], "published": wanted[name]} for name in counts if counts[name] != wanted[name]
+        name: {"found": counts[name], "published": count} for name, count in wanted.items() if counts[name] != count
     }
     if wrong and not other_sizes:
         said = "; ".join(f"{each['found']:,} {name}, not {each['published']:,}" for name, each in wrong.items())

@@ -146,6 +146,10 @@ def test_crops_are_aligned_by_their_landmarks(ijb: SyntheticIjb) -> None:
 def test_counts_are_asserted(ijb: SyntheticIjb) -> None:
     with pytest.raises(UserError, match=r"not IJB-C as published: 160 faces, not 469,375.*other_sizes=true"):
         ijbc(ijb.folder)
+    with pytest.raises(
+        UserError, match=r"8 first_gallery, not 1,772; 8 second_gallery, not 1,759; 32 probes, not 19,593"
+    ):
+        ijb_1n(ijb.folder)
     published = {"faces": 227_630, "templates": 12_115, "pairs": 8_010_270, "genuine": 10_270}
     assert check_counts("ijbb", published, other_sizes=False) == {}
     with pytest.raises(UserError, match="8,010,269 pairs"):
