@@ -57,3 +57,12 @@ def test_impossible_sizes_are_refused() -> None:
 
 def test_memory_can_be_kept_and_given_back() -> None:
     assert keep_freed_memory() == keep_freed_memory(False)
+
+
+def test_ijb_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    from evaluation import ijb_of_published_size
+
+    result = ijb_of_published_size(images=2000, templates=200, pairs=20_000)
+    assert result["same_result"] is True
+    assert result["speedup"] == pytest.approx(result["plain_seconds"] / result["seconds"], abs=0.06)

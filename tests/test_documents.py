@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -186,10 +187,8 @@ def test_the_how_to_with_sface(test_data: Path, tmp_path: Path) -> None:
     assert (card["input"]["std"], card["provenance"]["weights"]["layout"]) == (128.0, "mxnet")
 
 
-def test_the_how_to_of_checking(tmp_path: Path) -> None:
-    """Generated people, two of them in the test set too, and a network whose embedding is the image made small."""
-    write_set(SyntheticFaces(8, 5, difficulty=0.3), tmp_path / "crops", kind="folder")
-    write_set(SyntheticFaces(2, 2, difficulty=0.3), tmp_path / "test", kind="folder")
+def small_network(path: Path) -> None:
+    """An ONNX file whose embedding is the image made small."""
     nodes = [
         helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[14, 14], strides=[14, 14]),
         helper.make_node("Flatten", ["p"], ["y"]),
@@ -199,9 +198,14 @@ def test_the_how_to_of_checking(tmp_path: Path) -> None:
         for name, shape in (("x", ["N", 3, 112, 112]), ("y", ["N", 192]))
     ]
     graph = helper.make_graph(nodes, "small", ends[:1], ends[1:])
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "model.onnx"
-    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+
+
+def test_the_how_to_of_checking(tmp_path: Path) -> None:
+    """Generated people, two of them in the test set too, and a network whose embedding is the image made small."""
+    write_set(SyntheticFaces(8, 5, difficulty=0.3), tmp_path / "crops", kind="folder")
+    write_set(SyntheticFaces(2, 2, difficulty=0.3), tmp_path / "test", kind="folder")
+    small_network(tmp_path / "model.onnx")
     assert execute("docs/how-to/check-data.md", "check", tmp_path) == 7
     assert (tmp_path / "report" / "contact_sheet.png").exists()
     assert json.loads((tmp_path / "stats.json").read_text())["images"] == 40
@@ -243,6 +247,34 @@ def test_the_how_to_of_searches(tmp_path: Path) -> None:
     assert by_model["probe_noises"] == {"lines": 1, "matched": 1, "images": 1}
     assert [*mfr["sets"]] == ["all", "african", "asian"]
     assert (tmp_path / "curves" / "cmc_facescrub_megaface_100.json").exists()
+
+
+def test_the_how_to_of_ijb_and_thresholds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "evaluation"))
+    from synthetic_ijb import write_ijb
+
+    ijb = write_ijb(tmp_path / "IJBC")
+    np.save(tmp_path / "features.npy", ijb.features.astype(np.float32))
+    small_network(tmp_path / "model.onnx")
+    write_set(SyntheticFaces(30, 4, difficulty=0.3), tmp_path / "crops", kind="folder")
+    names = [
+        (f"{who}/{who}_{i:04d}.png", who, i) for who in (f"synthetic-{p:06d}" for p in range(30)) for i in (1, 2, 3, 4)
+    ]
+    enrolled = [f"{path} {who}\n" for path, who, i in names if i < 3 and who < "synthetic-000020"]
+    (tmp_path / "gallery.txt").write_text("".join(enrolled))
+    (tmp_path / "probes.txt").write_text("".join(f"{path} {who}\n" for path, who, i in names if i > 2))
+    with (tmp_path / "pairs.csv").open("w") as file:
+        file.write("path_a,path_b,same\n")
+        for place, (path, who, i) in enumerate(names[:-8]):
+            other, whose, _ = names[place + (1 if i < 4 else 5)]
+            file.write(f"{path},{other},{int(who == whose)}\n{path},{names[place + 7][0]},0\n")
+    assert execute("docs/how-to/ijb-and-thresholds.md", "ijb", tmp_path) == 7
+    results = {
+        name: json.loads((tmp_path / f"{name}.json").read_text()) for name in ("ijbc", "plain", "features", "search")
+    }
+    assert [results[name].get("flags") for name in results] == ["N1D1F1", "N0D0F0", "N1D1", "N1D1F1"]
+    assert json.loads((tmp_path / "identification.json").read_text())["num_enrolled"] == 20
+    assert json.loads((tmp_path / "calibration.json").read_text())["num_same"] == 84
 
 
 def test_links_between_documents_lead_somewhere() -> None:

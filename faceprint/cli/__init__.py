@@ -9,6 +9,7 @@ import typer
 
 from faceprint.cli import (
     bench,
+    calibrate,
     centres,
     data,
     data_check,
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("dist-check")(dist_check.dist_check)
 app.command("eval")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(data.app, name="data")
 data.app.command("check")(data_check.check)
 data.app.command("stats")(data_check.stats)

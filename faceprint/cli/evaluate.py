@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -19,7 +20,20 @@ if TYPE_CHECKING:
     from faceprint.evaluation.pairs import PairSet
     from faceprint.evaluation.protocols import Evaluation, Search
     from faceprint.evaluation.sources import EmbeddingSource
+    from faceprint.evaluation.tasks import ResultTable, Task
     from faceprint.evaluation.verification import SetPairs
+    from faceprint.inference.embedder import Embedder
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A result as plain values and as tables; `evaluation` where it is one of a single set of `pairs`."""
+
+    result: dict[str, Any]
+    tables: list[ResultTable]
+    evaluation: Evaluation | None = None
+    pairs: PairSet | None = None
+
 
 INPUT_KEYS = ("input.mean", "input.std", "input.colour", "input.size")
 MODEL_KEYS = ("flip", "batch_size", "device", "cache", "skip_unreadable", *INPUT_KEYS)
@@ -32,7 +46,11 @@ def evaluate(
         typer.Argument(metavar="MODEL", help="A run folder, a model folder, an ONNX file, or a file of embeddings."),
     ],
     protocol: Annotated[
-        str, typer.Argument(metavar="PROTOCOL", help="pairs, bin, verification, megaface, mfr or synthetic.")
+        str,
+        typer.Argument(
+            metavar="PROTOCOL",
+            help="pairs, bin, verification, ijbb, ijbc, ijb_1n, megaface, mfr, identification or synthetic.",
+        ),
     ],
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045 - read by typer at run time
@@ -58,6 +76,14 @@ def evaluate(
 
     [bold]mfr[/bold]: list=FILE, CSV with path,identity and also group,mask; images=DIR for a model; far=1e-6
     mask_far=1e-4 children_far=1e-4. ALL, mask to non-mask and each group, with exact thresholds.
+    [bold]ijbb, ijbc[/bold]: folder=DIR, with meta/ and loose_crop/: templates of IJB-B and IJB-C 1:1, aligned by their
+    landmarks; norm=true and detector_score=true are the published flags N and D; size=112x112; other_sizes=true takes
+    sets that are not the published ones, and says so.
+
+    [bold]ijb_1n[/bold]: folder=DIR, the same templates searched in both galleries (1:N); set=ijbb or ijbc.
+
+    [bold]identification[/bold]: gallery=FILE probes=FILE, lists of `path label`, images=DIR (default: each list's
+    folder): search each probe among the people enrolled, in the terms of NIST and ISO/IEC 19795-1.
 
     [bold]synthetic[/bold]: num_identities=200 images_per_identity=6 num_pairs=2000 difficulty=0.5 seed=0
     first_identity=0 size=112x112: generated people, which say nothing about photographs.
@@ -78,18 +104,16 @@ def evaluate(
     from faceprint.evaluation.feature_files import MissingFeaturesError, is_feature_file
     from faceprint.evaluation.megaface import is_devkit_folder
     from faceprint.evaluation.pairs import MissingImagesError
-    from faceprint.evaluation.protocols import SEARCHES, SUITES
+    from faceprint.evaluation.protocols import PROTOCOLS
     from faceprint.plot_extra import check_plotting
 
-    options = _options(protocol, assignments or [])
+    options = parse_options(protocol, assignments or [])
     plot = options.pop("plot", None)
     _check_writable(json_file, plot)
     if plot is not None:
         check_plotting()
-    if plot is not None and protocol in SUITES:
-        raise UserError(f"plot shows one set of pairs, {protocol} has several; evaluate that set alone by pairs or bin")
-    if plot is not None and protocol in SEARCHES:
-        raise UserError(f"plot shows pairs; {protocol} has none listed; --json FILE writes what it counts")
+    if plot is not None and protocol not in PROTOCOLS:
+        raise UserError(f"plot shows one set of pairs, and {protocol} is none; it is for {', '.join(PROTOCOLS)}")
     made = is_feature_file(model) or (protocol == "megaface" and is_devkit_folder(Path(model)))
     score = _score_features if made else _score_model
     with _launched():
@@ -102,7 +126,12 @@ def evaluate(
         _show(evaluation, plot, json_file)
 
 
-def _score_model(model: str, protocol: str, options: dict[str, str]) -> Evaluation | dict[str, Any]:
+def _score_model(model: str, protocol: str, options: dict[str, str]) -> Scored:
+    return score_model(model, protocol, options)[1]
+
+
+def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Embedder, Scored]:
+    """The model, opened, and its result. Raises `UserError`."""
     from faceprint.evaluation.embeddings import cache_folder
     from faceprint.evaluation.ranks import current_world
     from faceprint.evaluation.sources import ModelSource
@@ -123,10 +152,10 @@ def _score_model(model: str, protocol: str, options: dict[str, str]) -> Evaluati
         source = ModelSource(
             embedder, flip, batch_size, cache=cache, skip_unreadable=skip_unreadable, progress=progress
         )
-        return _score(source, loaded, device)
+        return embedder, _score(source, loaded, device)
 
 
-def _score_features(file: str, protocol: str, options: dict[str, str]) -> Evaluation | dict[str, Any]:
+def _score_features(file: str, protocol: str, options: dict[str, str]) -> Scored:
     from faceprint.evaluation.feature_files import open_features
     from faceprint.evaluation.megaface import DevkitFeatures, is_devkit_folder
     from faceprint.evaluation.protocols import SEARCHES
@@ -142,40 +171,41 @@ def _score_features(file: str, protocol: str, options: dict[str, str]) -> Evalua
     return _score(FeatureSource(open_features(file, names), file), loaded, device)
 
 
-def _score(source: EmbeddingSource, loaded: PairSet | SetPairs | Search, device: str) -> Evaluation | dict[str, Any]:
+def _score(source: EmbeddingSource, loaded: PairSet | SetPairs | Task | Search, device: str) -> Scored:
     from faceprint.evaluation.pairs import PairSet
     from faceprint.evaluation.protocols import score_source
+    from faceprint.evaluation.report import SET_COLUMNS, search_rows, set_rows, table_rows
+    from faceprint.evaluation.tasks import ResultTable, Task, score_task
     from faceprint.evaluation.verification import summarize_sets
 
     if isinstance(loaded, PairSet):
-        return score_source(source, loaded)
-    if not isinstance(loaded, Mapping):
-        with progress_bar("comparing", "tiles") as progress:
-            return loaded.score(source, device=device, progress=progress)
-    return summarize_sets({name: score_source(source, load()).result for name, load in loaded.items()})
+        evaluation = score_source(source, loaded)
+        result = evaluation.result
+        title = f"{result['model']}: {result['protocol']}"
+        return Scored(result, [ResultTable(title, ("measure", "value"), table_rows(result))], evaluation, loaded)
+    if isinstance(loaded, Mapping):
+        result = summarize_sets({name: score_source(source, load()).result for name, load in loaded.items()})
+        return Scored(result, [ResultTable("verification", SET_COLUMNS, set_rows(result))])
+    if isinstance(loaded, Task):
+        result = score_task(source, loaded)
+        return Scored(result, loaded.tables(result))
+    with progress_bar("comparing", "tiles") as progress:
+        result = loaded.score(source, device=device, progress=progress)
+    title = f"{result['model']}: {result['protocol']}"
+    return Scored(result, [ResultTable(title, ("measure", "value"), search_rows(result))])
 
 
-def _show(evaluation: Evaluation | dict[str, Any], plot: str | None, json_file: str | None) -> None:
+def _show(scored: Scored, plot: str | None, json_file: str | None) -> None:
     from faceprint.evaluation.ranks import current_world
-    from faceprint.evaluation.report import SET_COLUMNS, plot_evaluation, search_rows, set_rows, table_rows
+    from faceprint.evaluation.report import plot_evaluation
 
     if current_world().rank():
         return
-    if isinstance(evaluation, dict) and evaluation["protocol"] == "verification":
-        print_table("verification", SET_COLUMNS, set_rows(evaluation), json_target=json_file)
-        write_json(evaluation, json_file)
-        return
-    if isinstance(evaluation, dict):
-        title = f"{evaluation['model']}: {evaluation['protocol']}"
-        print_table(title, ("measure", "value"), search_rows(evaluation), json_target=json_file)
-        write_json(evaluation, json_file)
-        return
-    result = evaluation.result
-    if plot is not None:
-        plot_evaluation(evaluation, plot)
-    title = f"{result['model']}: {result['protocol']}"
-    print_table(title, ("measure", "value"), table_rows(result), json_target=json_file)
-    write_json(result, json_file)
+    if plot is not None and scored.evaluation is not None:
+        plot_evaluation(scored.evaluation, plot)
+    for table in scored.tables:
+        print_table(table.title, table.columns, table.rows, json_target=json_file)
+    write_json(scored.result, json_file)
 
 
 def _launched() -> AbstractContextManager[None]:
@@ -187,7 +217,8 @@ def _launched() -> AbstractContextManager[None]:
     return world()
 
 
-def _options(protocol: str, assignments: list[str]) -> dict[str, str]:
+def parse_options(protocol: str, assignments: list[str]) -> dict[str, str]:
+    """The options given, by key. Raises `UserError` for a key that `protocol` has not."""
     from faceprint.evaluation.protocols import protocol_options
 
     allowed = [*protocol_options(protocol), *COMMON_KEYS]
@@ -201,13 +232,15 @@ def _options(protocol: str, assignments: list[str]) -> dict[str, str]:
     return options
 
 
-def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> PairSet | SetPairs | Search:
+def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> PairSet | SetPairs | Task | Search:
     from faceprint.evaluation.protocols import (
         SEARCHES,
         SUITES,
+        TASKS,
         load_protocol,
         load_search,
         load_suite,
+        load_task,
         protocol_options,
     )
 
@@ -215,6 +248,8 @@ def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) ->
         return load_search(protocol, options)
     if protocol in SUITES:
         return load_suite(protocol, options)
+    if protocol in TASKS:
+        return load_task(protocol, options)
     absent = {"images": None} if no_images and "images" in protocol_options(protocol) else {}
     return load_protocol(protocol, {**options, **absent})
 

@@ -83,10 +83,11 @@ def _face(numbers: NDArray[np.float32]) -> Face:
 def _read_any(path: Path) -> Iterator[Row]:
     if path.suffix.lower() in (".parquet", ".csv"):
         return read_table(path)
-    return _read_ijb(path)
+    return read_ijb(path)
 
 
-def _read_ijb(path: Path) -> Iterator[Row]:
+def read_ijb(path: Path) -> Iterator[Row]:
+    """The rows of a `name_5pts_score` file of IJB, in its order, without box or crop. Raises `UserError`."""
     for number, line in enumerate(_lines(path), 1):
         fields = line.rsplit(maxsplit=len(POINTS) + 1)
         if not fields:

@@ -22,6 +22,17 @@ def image_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None
     listed images that are absent (all counted, the first named).
     """
     file = Path(path)
+    rows = read_image_list(file)
+    folder = file.parent if root is None else Path(root)
+    missing = [name for name, _ in rows if not (folder / name).is_file()]
+    if missing:
+        shown = ", ".join(missing[:MISSING_SHOWN]) + (", …" if len(missing) > MISSING_SHOWN else "")
+        raise UserError(f"{file}: {len(missing)} of {len(rows)} listed images are not in {folder}: {shown}")
+    return make_file_source(folder, [name for name, _ in rows], [label for _, label in rows])
+
+
+def read_image_list(file: Path) -> list[tuple[str, str]]:
+    """(path, label) of each line of a list as `image_list` takes it; no image is looked for. Raises `UserError`."""
     try:
         # Not splitlines: it also ends lines at characters that names of files may hold.
         lines = [line.removesuffix("\r") for line in file.read_text(encoding="utf-8-sig").split("\n")]
@@ -31,12 +42,7 @@ def image_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None
     rows = read(file, lines)
     if not rows:
         raise UserError(f"{file}: the list is empty")
-    folder = file.parent if root is None else Path(root)
-    missing = [name for name, _ in rows if not (folder / name).is_file()]
-    if missing:
-        shown = ", ".join(missing[:MISSING_SHOWN]) + (", …" if len(missing) > MISSING_SHOWN else "")
-        raise UserError(f"{file}: {len(missing)} of {len(rows)} listed images are not in {folder}: {shown}")
-    return make_file_source(folder, [name for name, _ in rows], [label for _, label in rows])
+    return rows
 
 
 def _is_csv(lines: list[str]) -> bool:

@@ -13,6 +13,7 @@ Conventions, the same in every function:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -147,6 +148,33 @@ def tar_at_far(scores: ArrayLike, same: ArrayLike, far: float) -> TarAtFar:
     threshold = _threshold(impostor, far)
     tar = np.count_nonzero(genuine > threshold) / len(genuine)
     return TarAtFar(float(tar), threshold, int(np.count_nonzero(impostor > threshold)))
+
+
+def tar_at_nearest_far(scores: ArrayLike, same: ArrayLike, fars: Sequence[float]) -> list[TarAtFar]:
+    """TAR at the corner of the ROC whose FAR is nearest to each of `fars`: the rule of published IJB tables.
+
+    **It may exceed the FAR asked for**; `tar_at_far` does not. The rule as insightface's `ijb_11.py` has it: corners
+    are those of scikit-learn's `roc_curve` with its defaults, which leaves out a point between two in a line with it;
+    of two equally near the later one, of higher TAR. `threshold` is such that `score > threshold` accepts the same.
+
+    >>> tar_at_nearest_far([0.9, 0.7, 0.2, 0.8, 0.3, 0.1, 0.0], [1, 1, 1, 0, 0, 0, 0], [0.3])
+    [TarAtFar(tar=0.6666666666666666, threshold=0.3, false_accepts=1)]
+    """
+    values, labels = _checked(scores, same)
+    cuts = np.unique(values)[::-1]
+    accepted_different, accepted_same = (_at_least(values[kind], cuts) for kind in (~labels, labels))
+    bends = np.diff(accepted_different, 2).astype(np.bool_) | np.diff(accepted_same, 2).astype(np.bool_)
+    kept = np.flatnonzero(np.concatenate([[True], bends, [True]])) if len(cuts) > 1 else np.array([0])
+    corners = np.concatenate([[0], accepted_different[kept]])
+    found: list[TarAtFar] = []
+    for far in fars:
+        distance = np.abs(corners / accepted_different[-1] - far)
+        place = len(corners) - 1 - int(np.argmin(distance[::-1]))
+        corner = kept[place - 1] if place else -1
+        tar = float(accepted_same[corner] / accepted_same[-1]) if place else 0.0
+        below = cuts[corner + 1] if corner + 1 < len(cuts) else -np.inf
+        found.append(TarAtFar(tar, float(below), int(corners[place])))
+    return found
 
 
 def roc(scores: ArrayLike, same: ArrayLike) -> Roc:
@@ -296,6 +324,11 @@ def contiguous_folds(num_pairs: int, num_folds: int) -> Ints:
     sizes = np.full(num_folds, num_pairs // num_folds)
     sizes[: num_pairs % num_folds] += 1
     return np.repeat(np.arange(1, num_folds + 1, dtype=np.int64), sizes)
+
+
+def _at_least(values: Floats, cuts: Floats) -> Ints:
+    """How many of `values` reach each of the `cuts`, which fall."""
+    return len(values) - np.searchsorted(np.sort(values), cuts, side="left")
 
 
 def _threshold(scores: Floats, fraction: float) -> float:

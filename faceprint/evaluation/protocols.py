@@ -16,10 +16,13 @@ from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
 from faceprint.evaluation.embeddings import Embeds, Progress
+from faceprint.evaluation.identification import identification
+from faceprint.evaluation.ijb import ijb_1n, ijbb, ijbc
 from faceprint.evaluation.megaface import load_megaface
 from faceprint.evaluation.mfr import load_mfr
 from faceprint.evaluation.pairs import PairSet, bin_pairs, file_pairs, synthetic_pairs
 from faceprint.evaluation.sources import EmbeddingSource, ModelSource
+from faceprint.evaluation.tasks import Task
 from faceprint.evaluation.verification import SetPairs, verification_sets
 from faceprint.registry import Table, unknown
 
@@ -50,6 +53,10 @@ class Search(Protocol):
 
 SEARCHES: Table[Callable[..., Search]] = Table("protocol", [("megaface", load_megaface), ("mfr", load_mfr)])
 """Name -> function that reads the lists of a search."""
+TASKS: Table[Callable[..., Task]] = Table(
+    "protocol", [("ijbb", ijbb), ("ijbc", ijbc), ("ijb_1n", ijb_1n), ("identification", identification)]
+)
+"""Name -> function that makes a `Task`: a protocol that scores anything else than pairs of images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +69,8 @@ class Evaluation:
 
 
 def protocol_options(protocol: str) -> list[str]:
-    """Names of the options of a row of `PROTOCOLS`, `SUITES` or `SEARCHES`. Raises `UserError` for an unknown one."""
-    tables = {**PROTOCOLS, **SUITES, **SEARCHES}
+    """Names of the options of a row of any of the tables. Raises `UserError` for an unknown one."""
+    tables = {**PROTOCOLS, **SUITES, **SEARCHES, **TASKS}
     if protocol not in tables:
         raise unknown("protocol", protocol, list(tables))
     return list(inspect.signature(tables[protocol]).parameters)
@@ -85,6 +92,11 @@ def load_suite(suite: str, options: Mapping[str, Any]) -> SetPairs:
 def load_search(search: str, options: Mapping[str, Any]) -> Search:
     """A row of `SEARCHES` with these options, as `load_protocol`."""
     return _call(SEARCHES[search], search, options)
+
+
+def load_task(task: str, options: Mapping[str, Any]) -> Task:
+    """The task of a row of `TASKS`, as `load_protocol`."""
+    return _call(TASKS[task], task, options)
 
 
 def _call(function: Callable[..., T], protocol: str, options: Mapping[str, Any]) -> T:

@@ -14,11 +14,25 @@ MAX_CARD_BYTES = 1_000_000
 _SHOWN = 5
 
 
+class StoredCalibration(BaseModel):
+    """What the threshold of a card rests on: `far` on `num_different` pairs of different people, of embeddings with or
+    without `flip`; `threshold_interval` is its 95 % interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    far: Annotated[float, Field(gt=0, lt=1)]
+    flip: bool
+    num_different: Annotated[int, Field(ge=1)]
+    num_same: Annotated[int, Field(ge=1)]
+    threshold_interval: tuple[float, float]
+
+
 class ModelCard(BaseModel):
     """How to rebuild a network and how to use it.
 
     `architecture`, `options` and `embedding_dim` are the arguments of `create_model`, together with `input.size`.
-    `threshold` is the cosine above which two images are taken for one person, None where nobody has chosen one.
+    `threshold` is the cosine above which two images are taken for one person, None where nobody has chosen one;
+    `calibration` says how `faceprint calibrate` chose it, None where it did not.
     `content_hash` is "sha256:" and the 64 hexadecimal digits of `model.safetensors`; `save_model` fills it in.
     `provenance` says where the weights come from, as plain JSON values.
     """
@@ -33,6 +47,7 @@ class ModelCard(BaseModel):
     licence: str
     provenance: dict[str, Any] = {}
     threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
+    calibration: StoredCalibration | None = None
     content_hash: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")] | None = None
 
     def to_json(self) -> str:

@@ -18,6 +18,7 @@ from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import (
     PROTOCOLS,
     SUITES,
+    TASKS,
     evaluate,
     evaluate_pairs,
     load_protocol,
@@ -90,6 +91,7 @@ def folder(tmp_path: Path) -> Path:
 def test_table() -> None:
     assert list(PROTOCOLS) == ["pairs", "bin", "synthetic"]
     assert list(SUITES) == ["verification"]
+    assert list(TASKS) == ["ijbb", "ijbc", "ijb_1n", "identification"]
 
 
 def test_perfect_embeddings_by_every_file_route(folder: Path) -> None:
