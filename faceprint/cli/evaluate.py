@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -15,14 +16,21 @@ from faceprint.registry import unknown
 
 if TYPE_CHECKING:
     from faceprint.evaluation.pairs import PairSet
+    from faceprint.evaluation.protocols import Evaluation
+    from faceprint.evaluation.sources import EmbeddingSource
+    from faceprint.evaluation.verification import SetPairs
 
 INPUT_KEYS = ("input.mean", "input.std", "input.colour", "input.size")
-COMMON_KEYS = ("flip", "batch_size", "device", "plot", *INPUT_KEYS)
+MODEL_KEYS = ("flip", "batch_size", "device", "cache", "skip_unreadable", *INPUT_KEYS)
+COMMON_KEYS = ("plot", "names", *MODEL_KEYS)
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model folder or an ONNX file.")],
-    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin or synthetic.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A run folder, a model folder, an ONNX file, or a file of embeddings."),
+    ],
+    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin, verification or synthetic.")],
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045 - read by typer at run time
         typer.Argument(metavar="key=value", help="Options of the protocol and of the model, as described above."),
@@ -37,42 +45,108 @@ def evaluate(
 
     [bold]bin[/bold]: path=FILE, a pickled verification set; folds=1,2.
 
+    [bold]verification[/bold]: folder=DIR, published sets in one table: lfw.bin, cfp_ff.bin, cfp_fp.bin, agedb_30.bin,
+    calfw.bin, cplfw.bin, vgg2_fp.bin, African_test.bin and the other three of RFW, or folders of these names with their
+    lists; sets=lfw,cfp_fp,rfw (default: all that are there).
+
     [bold]synthetic[/bold]: num_identities=200 images_per_identity=6 num_pairs=2000 difficulty=0.5 seed=0
     first_identity=0 size=112x112: generated people, which say nothing about photographs.
 
     All: flip=true (sum the embeddings of image and mirror image), batch_size=64, device=auto, plot=FILE.png (ROC and
-    histograms). For an ONNX file that does not say what it takes: input.mean=127.5 input.std=127.5 input.colour=rgb
-    input.size=112x112.
+    histograms), skip_unreadable=false, cache=DIR (where embeddings are kept to be used again; none: nowhere; default
+    $FACEPRINT_CACHE or the user's cache folder). For an ONNX file that does not say what it takes: input.mean=127.5
+    input.std=127.5 input.colour=rgb input.size=112x112.
+
+    MODEL may be embeddings made elsewhere: .npz as `faceprint embed` writes it, .npy with names=FILE (one a line, in
+    the order of the rows), a .bin matrix of the MegaFace devkit. Pairs find their images by name, those of a .bin by
+    the number of the row.
 
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
-    from faceprint.evaluation.protocols import evaluate_pairs
-    from faceprint.evaluation.report import plot_evaluation, table_rows
+    from faceprint.evaluation.feature_files import is_feature_file
+    from faceprint.evaluation.protocols import SUITES
     from faceprint.plot_extra import check_plotting
 
     options = _options(protocol, assignments or [])
-    flip, batch_size = _flag("flip", options), _count("batch_size", options)
-    plot, device = options.pop("plot", None), options.pop("device", "auto")
+    plot = options.pop("plot", None)
     _check_writable(json_file, plot)
     if plot is not None:
         check_plotting()
+    if plot is not None and protocol in SUITES:
+        raise UserError(f"plot shows one set of pairs, {protocol} has several; evaluate that set alone by pairs or bin")
+    score = _score_features if is_feature_file(model) else _score_model
+    with _launched():
+        _show(score(model, protocol, options), plot, json_file)
+
+
+def _score_model(model: str, protocol: str, options: dict[str, str]) -> Evaluation | dict[str, Any]:
+    from faceprint.evaluation.embeddings import cache_folder
+    from faceprint.evaluation.sources import ModelSource
+
+    if "names" in options:
+        raise UserError(f"names belongs to embeddings in a file; {model} is a model")
+    flip, skip_unreadable = _flag("flip", "true", options), _flag("skip_unreadable", "false", options)
+    batch_size, device = _count("batch_size", options), options.pop("device", "auto")
+    cache = cache_folder(options.pop("cache", None))
     overrides = {key.removeprefix("input."): options.pop(key) for key in INPUT_KEYS if key in options}
-    pairs = _load_pairs(protocol, options)
+    loaded = _load(protocol, options)
 
     from faceprint.inference import load
 
     embedder = load(model, input_overrides=overrides or None, device=device)
     with progress_bar("embedding", "images") as progress:
-        evaluation = evaluate_pairs(embedder, pairs, flip=flip, batch_size=batch_size, progress=progress)
+        source = ModelSource(
+            embedder, flip, batch_size, cache=cache, skip_unreadable=skip_unreadable, progress=progress
+        )
+        return _score(source, loaded)
+
+
+def _score_features(file: str, protocol: str, options: dict[str, str]) -> Evaluation | dict[str, Any]:
+    from faceprint.evaluation.feature_files import open_features
+    from faceprint.evaluation.sources import FeatureSource
+
+    if wrong := [key for key in ("images", *MODEL_KEYS) if key in options]:
+        raise UserError(f"{', '.join(wrong)}: for a model; {file} has embeddings that are made")
+    names = options.pop("names", None)
+    loaded = _load(protocol, options, no_images=True)
+    return _score(FeatureSource(open_features(file, names), file), loaded)
+
+
+def _score(source: EmbeddingSource, loaded: PairSet | SetPairs) -> Evaluation | dict[str, Any]:
+    from faceprint.evaluation.pairs import PairSet
+    from faceprint.evaluation.protocols import score_source
+    from faceprint.evaluation.verification import summarize_sets
+
+    if isinstance(loaded, PairSet):
+        return score_source(source, loaded)
+    return summarize_sets({name: score_source(source, load()).result for name, load in loaded.items()})
+
+
+def _show(evaluation: Evaluation | dict[str, Any], plot: str | None, json_file: str | None) -> None:
+    from faceprint.evaluation.ranks import current_world
+    from faceprint.evaluation.report import SET_COLUMNS, plot_evaluation, set_rows, table_rows
+
+    if current_world().rank():
+        return
+    if isinstance(evaluation, dict):
+        print_table("verification", SET_COLUMNS, set_rows(evaluation), json_target=json_file)
+        write_json(evaluation, json_file)
+        return
+    result = evaluation.result
     if plot is not None:
         plot_evaluation(evaluation, plot)
-    print_table(
-        f"{evaluation.result['model']}: {protocol}",
-        ("measure", "value"),
-        table_rows(evaluation.result),
-        json_target=json_file,
-    )
-    write_json(evaluation.result, json_file)
+    title = f"{result['model']}: {result['protocol']}"
+    print_table(title, ("measure", "value"), table_rows(result), json_target=json_file)
+    write_json(result, json_file)
+
+
+def _launched() -> AbstractContextManager[None]:
+    """The world of processes that a launcher such as torchrun started, if it did."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return nullcontext()
+    from faceprint.distributed import world
+
+    return world()
 
 
 def _options(protocol: str, assignments: list[str]) -> dict[str, str]:
@@ -89,20 +163,23 @@ def _options(protocol: str, assignments: list[str]) -> dict[str, str]:
     return options
 
 
-def _load_pairs(protocol: str, options: dict[str, str]) -> PairSet:
+def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> PairSet | SetPairs:
     from faceprint.evaluation.pairs import MissingImagesError
-    from faceprint.evaluation.protocols import load_protocol
+    from faceprint.evaluation.protocols import SUITES, load_protocol, load_suite, protocol_options
 
+    if protocol in SUITES:
+        return load_suite(protocol, options)
+    absent = {"images": None} if no_images and "images" in protocol_options(protocol) else {}
     try:
-        return load_protocol(protocol, options)
+        return load_protocol(protocol, {**options, **absent})
     except MissingImagesError as error:
         for name in error.missing:
             err.print(f"missing: {name}", markup=False)
         raise
 
 
-def _flag(key: str, options: dict[str, str]) -> bool:
-    value = options.pop(key, "true").lower()
+def _flag(key: str, default: str, options: dict[str, str]) -> bool:
+    value = options.pop(key, default).lower()
     if value not in ("true", "false"):
         raise UserError(f"{key} is {value!r}; allowed: true, false")
     return value == "true"
