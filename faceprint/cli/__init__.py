@@ -20,6 +20,7 @@ from faceprint.cli import (
     harden,
     import_weights,
     plot,
+    report,
     train,
     verify,
     zoo,
@@ -52,6 +53,7 @@ app.command("verify")(verify.verify)
 app.command("centres")(centres.centres)
 app.command("harden")(harden.harden)
 app.command("plot")(plot.plot)
+app.command("report")(report.report)
 app.command("zoo")(zoo.zoo)
 app.add_typer(bench.app, name="bench")
 

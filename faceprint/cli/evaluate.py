@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -15,22 +15,29 @@ from faceprint.errors import UserError
 from faceprint.registry import unknown
 
 if TYPE_CHECKING:
+    from faceprint.evaluation.describe import Scored
     from faceprint.evaluation.pairs import PairSet
-    from faceprint.evaluation.protocols import Evaluation
     from faceprint.evaluation.sources import EmbeddingSource
     from faceprint.evaluation.verification import SetPairs
+    from faceprint.inference.model_card import ModelCard
 
 INPUT_KEYS = ("input.mean", "input.std", "input.colour", "input.size")
 MODEL_KEYS = ("flip", "batch_size", "device", "cache", "skip_unreadable", *INPUT_KEYS)
+DATA_KEYS = ("path", "pairs", "folder")
 COMMON_KEYS = ("plot", "names", *MODEL_KEYS)
 
 
 def evaluate(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A run folder, a model folder, an ONNX file, or a file of embeddings."),
+        typer.Argument(
+            metavar="MODEL", help="A run folder, a model folder, an ONNX file, a file of embeddings; a recipe, or all."
+        ),
     ],
-    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin, verification or synthetic.")],
+    protocol: Annotated[
+        Optional[str],  # noqa: UP045 - read by typer at run time
+        typer.Argument(metavar="PROTOCOL", help="pairs, bin, verification or synthetic; none for a recipe."),
+    ] = None,
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045 - read by typer at run time
         typer.Argument(metavar="key=value", help="Options of the protocol and of the model, as described above."),
@@ -61,8 +68,17 @@ def evaluate(
     the order of the rows), a .bin matrix of the MegaFace devkit. Pairs find their images by name, those of a .bin by
     the number of the row.
 
+    [bold]A recipe instead of a model and a protocol[/bold], data=DIR models=DIR: the pretrained model of a row of the zoo
+    (models/arcface_torch/r50.onnx or arcface_torch_r50.pth and so on for arcface_torch/r50; default $FACEPRINT_MODELS),
+    on the test sets of its published figures that are in data (lfw.bin, cfp_fp.bin, …), ours beside theirs. all: every
+    row, with whatever models and data are there.
+
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
+    if protocol is None or "=" in protocol:
+        from faceprint.cli.evaluate_zoo import evaluate_zoo
+
+        return evaluate_zoo(model, [*([protocol] if protocol else []), *(assignments or [])], json_file)
     from faceprint.evaluation.feature_files import is_feature_file
     from faceprint.evaluation.protocols import SUITES
     from faceprint.plot_extra import check_plotting
@@ -74,19 +90,26 @@ def evaluate(
         check_plotting()
     if plot is not None and protocol in SUITES:
         raise UserError(f"plot shows one set of pairs, {protocol} has several; evaluate that set alone by pairs or bin")
-    score = _score_features if is_feature_file(model) else _score_model
+    score, data = _score_features if is_feature_file(model) else _score_model, _data_name(protocol, options)
     with _launched():
-        _show(score(model, protocol, options), plot, json_file)
+        _show(score(model, protocol, options), data, plot, json_file)
 
 
-def _score_model(model: str, protocol: str, options: dict[str, str]) -> Evaluation | dict[str, Any]:
+def _data_name(protocol: str, options: dict[str, str]) -> str:
+    """What is tested on, as the user names it."""
+    return next(
+        (options[key] for key in DATA_KEYS if key in options), f"{protocol} {' '.join(options.values())}".strip()
+    )
+
+
+def _score_model(model: str, protocol: str, options: dict[str, str]) -> Scored:
     from faceprint.evaluation.embeddings import cache_folder
     from faceprint.evaluation.sources import ModelSource
 
     if "names" in options:
         raise UserError(f"names belongs to embeddings in a file; {model} is a model")
     flip, skip_unreadable = _flag("flip", "true", options), _flag("skip_unreadable", "false", options)
-    batch_size, device = _count("batch_size", options), options.pop("device", "auto")
+    batch_size, device = batch_size_of(options), options.pop("device", "auto")
     cache = cache_folder(options.pop("cache", None))
     overrides = {key.removeprefix("input."): options.pop(key) for key in INPUT_KEYS if key in options}
     loaded = _load(protocol, options)
@@ -98,10 +121,10 @@ def _score_model(model: str, protocol: str, options: dict[str, str]) -> Evaluati
         source = ModelSource(
             embedder, flip, batch_size, cache=cache, skip_unreadable=skip_unreadable, progress=progress
         )
-        return _score(source, loaded)
+        return _score(source, loaded, embedder.card)
 
 
-def _score_features(file: str, protocol: str, options: dict[str, str]) -> Evaluation | dict[str, Any]:
+def _score_features(file: str, protocol: str, options: dict[str, str]) -> Scored:
     from faceprint.evaluation.feature_files import open_features
     from faceprint.evaluation.sources import FeatureSource
 
@@ -112,32 +135,34 @@ def _score_features(file: str, protocol: str, options: dict[str, str]) -> Evalua
     return _score(FeatureSource(open_features(file, names), file), loaded)
 
 
-def _score(source: EmbeddingSource, loaded: PairSet | SetPairs) -> Evaluation | dict[str, Any]:
+def _score(source: EmbeddingSource, loaded: PairSet | SetPairs, card: ModelCard | None = None) -> Scored:
+    from faceprint.evaluation.describe import Scored
     from faceprint.evaluation.pairs import PairSet
     from faceprint.evaluation.protocols import score_source
-    from faceprint.evaluation.verification import summarize_sets
+    from faceprint.evaluation.verification import SETS, summarize_sets
 
     if isinstance(loaded, PairSet):
-        return score_source(source, loaded)
-    return summarize_sets({name: score_source(source, load()).result for name, load in loaded.items()})
+        evaluation = score_source(source, loaded)
+        return Scored(evaluation.result, {"": evaluation}, card)
+    sets = {name: score_source(source, load()) for name, load in loaded.items()}
+    result = {**summarize_sets({name: each.result for name, each in sets.items()}), "model": source.name}
+    return Scored(result, {SETS[name].title: each for name, each in sets.items()}, card)
 
 
-def _show(evaluation: Evaluation | dict[str, Any], plot: str | None, json_file: str | None) -> None:
+def _show(scored: Scored, data: str, plot: str | None, json_file: str | None) -> None:
+    from faceprint.evaluation.describe import describe
     from faceprint.evaluation.ranks import current_world
     from faceprint.evaluation.report import SET_COLUMNS, plot_evaluation, set_rows, table_rows
 
     if current_world().rank():
         return
-    if isinstance(evaluation, dict):
-        print_table("verification", SET_COLUMNS, set_rows(evaluation), json_target=json_file)
-        write_json(evaluation, json_file)
-        return
-    result = evaluation.result
+    result = scored.result
     if plot is not None:
-        plot_evaluation(evaluation, plot)
-    title = f"{result['model']}: {result['protocol']}"
-    print_table(title, ("measure", "value"), table_rows(result), json_target=json_file)
-    write_json(result, json_file)
+        plot_evaluation(scored.evaluations[""], plot)
+    columns, rows = (SET_COLUMNS, set_rows(result)) if "sets" in result else (("measure", "value"), table_rows(result))
+    print_table(f"{result['model']}: {result['protocol']}", columns, rows, json_target=json_file)
+    if json_file is not None:
+        write_json(describe(scored, data=data).to_json(), json_file)
 
 
 def _launched() -> AbstractContextManager[None]:
@@ -185,8 +210,9 @@ def _flag(key: str, default: str, options: dict[str, str]) -> bool:
     return value == "true"
 
 
-def _count(key: str, options: dict[str, str]) -> int:
-    value = options.pop(key, "64")
+def batch_size_of(options: dict[str, str]) -> int:
+    """Takes `batch_size` out of the options. Raises `UserError` for what is no whole number from 1."""
+    key, value = "batch_size", options.pop("batch_size", "64")
     if not (value.isascii() and value.isdecimal() and 0 < len(value) < 7 and int(value)):
         raise UserError(f"{key} is {value!r}; allowed: a whole number from 1 to 999999")
     return int(value)
