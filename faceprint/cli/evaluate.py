@@ -68,17 +68,18 @@ def evaluate(
     the order of the rows), a .bin matrix of the MegaFace devkit. Pairs find their images by name, those of a .bin by
     the number of the row.
 
-    [bold]A recipe instead of a model and a protocol[/bold], data=DIR models=DIR: the pretrained model of a row of the zoo
-    (models/arcface_torch/r50.onnx or arcface_torch_r50.pth and so on for arcface_torch/r50; default $FACEPRINT_MODELS),
-    on the test sets of its published figures that are in data (lfw.bin, cfp_fp.bin, …), ours beside theirs. all: every
-    row, with whatever models and data are there.
+    [bold]A recipe, without a protocol[/bold], data=DIR models=DIR: the pretrained model of a row of the zoo (for
+    arcface_torch/r50 a folder models/arcface_torch/r50, r50.onnx, r50.pth there, or arcface_torch_r50.pth; default
+    $FACEPRINT_MODELS) on the test sets of its published figures that are in data (lfw.bin, cfp_fp.bin …), ours beside
+    theirs. all: every row, with whatever models and data are there.
 
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
     if protocol is None or "=" in protocol:
         from faceprint.cli.evaluate_zoo import evaluate_zoo
 
-        return evaluate_zoo(model, [*([protocol] if protocol else []), *(assignments or [])], json_file)
+        evaluate_zoo(model, [*([protocol] if protocol else []), *(assignments or [])], json_file)
+        return
     from faceprint.evaluation.feature_files import is_feature_file
     from faceprint.evaluation.protocols import SUITES
     from faceprint.plot_extra import check_plotting

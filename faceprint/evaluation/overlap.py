@@ -14,13 +14,8 @@ from faceprint.data.source import Source
 from faceprint.evaluation.embeddings import Embeds
 from faceprint.evaluation.neighbours import nearest
 from faceprint.evaluation.pairs import PairSet
-<<<<<<< HEAD
-from faceprint.evaluation.protocols import Embeds, prepared_images
-from faceprint.evaluation.source_embeddings import embed_source, near_cosine, robust_centres
-=======
 from faceprint.evaluation.protocols import prepared_images
-from faceprint.evaluation.source_embeddings import embed_source, robust_centres, typical_cosine
->>>>>>> emb
+from faceprint.evaluation.source_embeddings import embed_source, near_cosine, robust_centres
 from faceprint.files import write_csv
 from faceprint.registry import unknown
 

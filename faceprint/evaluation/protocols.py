@@ -162,11 +162,11 @@ def pair_scores(embeddings: NDArray[np.floating[Any]], pairs: PairSet, unreadabl
 def summarize(scores: Floats, pairs: PairSet) -> dict[str, Any]:
     """The result of a verification set: plain values for JSON.
 
-    `accuracy` and `accuracy_std` (population standard deviation over folds) are those of `verification_accuracy`
-    on the set's own folds, `accuracy_errors` the count of wrong decisions behind it, `threshold` is the mean of the folds' thresholds. A set of one fold has no other fold
-    to choose a threshold on: its `accuracy` is the best that any threshold reaches, `accuracy_std` is null, and
-    `accuracy_rule` says so. `tar_at_far` is given for FAR 1e-1, 1e-2 ... as far as at least one false accept
-    stands behind it; `false_accepts` says how many do.
+    `accuracy` and `accuracy_std` (population standard deviation over folds) are those of `verification_accuracy` on
+    the set's own folds, `accuracy_errors` the count of wrong decisions behind it, `threshold` is the mean of the
+    folds' thresholds. A set of one fold has no other fold to choose a threshold on: its `accuracy` is the best that
+    any threshold reaches, `accuracy_std` is null, and `accuracy_rule` says so. `tar_at_far` is given for FAR 1e-1,
+    1e-2 ... as far as at least one false accept stands behind it; `false_accepts` says how many do.
     """
     num_same = int(np.count_nonzero(pairs.same))
     num_different = len(scores) - num_same

@@ -190,7 +190,7 @@ def table_result(rows: Sequence[Measured], data: Path) -> Result:
         about_model=AboutModel(name="zoo"),
         about_data=AboutData(name=str(data)),
         results=[row.result for row in rows if row.result is not None],
-        **{"rows": [_plain(row) for row in rows]},
+        rows=[_plain(row) for row in rows],
     )
 
 
