@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from faceprint.training.pretrained import Measured
 
 KEYS = ("data", "models", "batch_size", "device", "cache")
-COLUMNS = ("row", "test", "figure", "ours", "published", "note")
+COLUMNS = ("figure", "ours", "published", "note")
 
 
 def evaluate_zoo(recipe: str, assignments: Sequence[str], json_file: str | None) -> None:
@@ -72,24 +72,20 @@ def _opener(options: dict[str, str], progress: Callable[[int, int], None]) -> Ca
 
 
 def _show(rows: Sequence[Measured], json_file: str | None) -> None:
+    for row in rows:
+        if row.model is not None:
+            about = None if row.result is None else row.result.about_model
+            said = f", {about.content_hash}, licence {about.licence or 'not stated'}" if about else ""
+            print_table(f"{row.recipe}: {row.model}{said}", COLUMNS, list(_cells(row)), json_target=json_file)
+    if absent := [row.recipe for row in rows if row.model is None]:
+        err.print(f"no model of {len(absent)} of {len(rows)} rows: {', '.join(absent)}", markup=False)
+
+
+def _cells(row: Measured) -> Iterator[tuple[str, ...]]:
     from faceprint.training.pretrained import ours_as
     from faceprint.training.zoo import number_text
 
-    for row in rows:
-        if row.result is not None:
-            about = row.result.about_model
-            licence = about.licence or "not stated"
-            err.print(f"{row.recipe}: {row.model}, {about.content_hash}, licence {licence}", markup=False)
-    cells = [
-        (
-            row.recipe,
-            line.score.protocol,
-            line.score.metric,
-            number_text(ours_as(line.score, line.ours)) if line.ours else "–",
-            number_text(line.score) + (" %" if line.score.unit == "%" else ""),
-            line.note,
-        )
-        for row in rows
-        for line in row.lines
-    ]
-    print_table("ours beside the published figures", COLUMNS, cells, json_target=json_file)
+    for line in row.lines:
+        unit = " %" if line.score.unit == "%" else ""
+        ours = f"{number_text(ours_as(line.score, line.ours))}{unit}" if line.ours else "–"
+        yield (f"{line.score.protocol} {line.score.metric}", ours, f"{number_text(line.score)}{unit}", line.note)

@@ -96,7 +96,7 @@ def figures(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     if "num_same" in result:
         yield from _pair_figures(result, title)
     else:
-        yield from _others(result, title, ())
+        yield from _others(result, "all sets" if "sets" in result else title, ())
 
 
 def _pair_figures(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
@@ -144,7 +144,7 @@ def _others(values: Mapping[str, Any], title: str, keys: tuple[str, ...]) -> Ite
         elif isinstance(value, float) and np.isfinite(value):
             *before, last = (*keys, key)
             name = [*before[:-1], f"TAR@FAR={last}"] if before[-1:] == ["tar_at_far"] else [*before, last]
-            unit = "fraction" if before[-1:] == ["tar_at_far"] else "number"
+            unit = "fraction" if before[-1:] == ["tar_at_far"] or last.endswith("accuracy") else "number"
             yield Figure(set=title, name=" ".join(name), value=value, unit=unit)
 
 

@@ -178,9 +178,9 @@ def published_result(recipe: str, config: Config) -> Result:
 
 
 def _published_figure(score: Score) -> Figure:
-    factor = 0.01 if score.unit == "%" else 1
-    std = None if score.std is None else factor * score.std
-    return Figure(set=score.protocol, name=score.metric, value=factor * score.value, std=std)
+    whole = 100 if score.unit == "%" else 1
+    std = None if score.std is None else score.std / whole
+    return Figure(set=score.protocol, name=score.metric, value=score.value / whole, std=std)
 
 
 def table_result(rows: Sequence[Measured], data: Path) -> Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ def pictures(comparison: Comparison) -> list[Picture]:
     Raises `UserError` where matplotlib is not installed.
     """
     check_plotting()
-    with _plain_text():
+    with _settings():
         return [_rendered(f"{number:02}_{kind}", title, figure) for number, (kind, title, figure) in _all(comparison)]
 
 
@@ -61,11 +61,11 @@ def write_pictures(drawn: list[Picture], *, png: Path | None = None, svg: Path |
 
 
 @contextmanager
-def _plain_text() -> Iterator[None]:
-    """Names are no formulas, and the same figures give the same bytes."""
+def _settings() -> Iterator[None]:
+    """The same figures give the same bytes."""
     import matplotlib
 
-    with matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": "faceprint", "font.size": 9.0}):
+    with matplotlib.rc_context({"svg.hashsalt": "faceprint", "font.size": 9.0}):
         yield
 
 
@@ -117,9 +117,14 @@ def _curve_figure(drawing: Drawing, lines: list[tuple[int, str, Curve]]) -> Figu
         where: dict[str, Any] = {"drawstyle": "steps-post"} if curve.kind in ("roc", "det") else {}
         colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
         axes.plot(xs, curve.y, color=colour, linestyle=style, linewidth=1.8, **where)
-    axes.legend(axes.get_lines(), [name for _, name, _ in lines], frameon=False, fontsize=8, labelcolor=INK)
+    _legend(axes, axes.get_lines(), [name for _, name, _ in lines])
     _finish(axes, drawing.x, drawing.y)
     return figure
+
+
+def _legend(axes: Axes, handles: Sequence[Any], labels: list[str]) -> None:
+    for text in axes.legend(handles, labels, frameon=False, fontsize=8, labelcolor=INK).get_texts():
+        text.set_parse_math(False)  # a name is no formula
 
 
 def _finish(axes: Axes, x: str, y: str) -> None:
@@ -183,7 +188,7 @@ def _histogram_figure(parts: list[Histogram]) -> Figure:
         colour = COLOURS[number % len(COLOURS)]
         axes.stairs(np.array(bins.counts) / (total * np.diff(edges)), edges, color=colour, fill=True, alpha=0.4)
     labels = [f"{bins.label}: {sum(bins.counts):,}" for bins in parts]
-    axes.legend(axes.patches, labels, frameon=False, fontsize=8, labelcolor=INK)
+    _legend(axes, axes.patches, labels)
     _finish(axes, "score: cosine of the two embeddings", "density")
     return figure
 

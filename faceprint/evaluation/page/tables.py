@@ -46,7 +46,7 @@ class Comparison:
 def compare(results: Sequence[Result]) -> Comparison:
     """The figures that published tables print, of every result: published ones first, then those measured here.
 
-    Accuracy, TAR, rank-1 and TPR come from the protocols; any other figure has a column where a published row has it.
+    Accuracy, TAR at 1e-3 and less, rank-1 and TPR come from the protocols; any other figure has a column where a published row has it.
     Sets come in the order of their first use. A model's results on several sets share one row.
     """
     merged = _merge(results)
@@ -60,7 +60,7 @@ def compare(results: Sequence[Result]) -> Comparison:
 
 
 def _is_headline(name: str) -> bool:
-    return name == "accuracy" or re.fullmatch(r"(TAR@FAR=1e-[1-6]|rank-1|TPR@FPR=1e-6)", name) is not None
+    return name == "accuracy" or re.fullmatch(r"(TAR@FAR=1e-[3-6]|rank-1|TPR@FPR=1e-6)", name) is not None
 
 
 def _merge(results: Sequence[Result]) -> list[Result]:
