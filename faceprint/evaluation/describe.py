@@ -168,6 +168,8 @@ def thin(x: Floats, y: Floats, max_points: int = MAX_POINTS) -> tuple[Floats, Fl
     Where more than `max_points` are left, only the first and the last corner in each of `max_points` / 2 equal bins of
     log x are kept: at a low x, where corners are few, none is lost.
     """
+    moved = np.concatenate([[True], (np.diff(x) != 0) | (np.diff(y) != 0)])
+    x, y = x[moved], y[moved]
     inner = ((x[1:-1] == x[:-2]) & (x[1:-1] == x[2:])) | ((y[1:-1] == y[:-2]) & (y[1:-1] == y[2:]))
     keep = np.flatnonzero(np.concatenate([[True], ~inner, [True]]))
     if len(keep) > max_points:

@@ -7,6 +7,7 @@ import json
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 
 from faceprint.errors import UserError
 from faceprint.evaluation.describe import Scored, describe, thin, wilson
+from faceprint.evaluation.metrics import verification_accuracy
 from faceprint.evaluation.page import compare, write_page, write_tables
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import Evaluation, summarize
-from faceprint.evaluation.result import MAX_RESULT_BYTES, AboutData, AboutModel, Figure, Result, read_result
+from faceprint.evaluation.result import MAX_RESULT_BYTES, AboutData, AboutModel, Figure, Result, WorstPair, read_result
 
 
 def scored(num_pairs: int = 200, folds: int = 3) -> Scored:
@@ -60,8 +62,6 @@ def test_errors_of_folds_of_unequal_size() -> None:
     result = describe(scored(num_pairs=200, folds=3), data="x")
     evaluation = scored().evaluations[""]
     assert evaluation.pairs is not None
-    from faceprint.evaluation.metrics import verification_accuracy
-
     limits = verification_accuracy(evaluation.scores, evaluation.same, evaluation.pairs.fold).thresholds
     wrong = (evaluation.scores > limits[evaluation.pairs.fold]) != evaluation.same
     assert result.figures[0].errors == np.count_nonzero(wrong)
@@ -83,7 +83,7 @@ def test_wilson() -> None:
     interval = wilson(8, 400)
     for end in (interval.low, interval.high):
         assert (end - 0.98) ** 2 == pytest.approx(1.959963984540054**2 * end * (1 - end) / 400)
-    assert wilson(0, 10).high == 1
+    assert wilson(0, 10).high == pytest.approx(1)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60))
@@ -132,7 +132,7 @@ def test_limits(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at most"):
         read_result(path)
     assert time.perf_counter() - started < 1
-    with pytest.raises(UserError, match="no such file|cannot be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         read_result(tmp_path / "absent.json")
 
 
@@ -160,8 +160,6 @@ def test_comparison_in_the_layout_of_the_tables(tmp_path: Path) -> None:
 
 
 def test_thumbnails_come_from_the_folder_alone(tmp_path: Path) -> None:
-    import cv2
-
     pytest.importorskip("jinja2")
     folder = tmp_path / "images"
     folder.mkdir()
@@ -171,12 +169,11 @@ def test_thumbnails_come_from_the_folder_alone(tmp_path: Path) -> None:
     result = result_of("m", LFW=1.0).model_copy(
         update={
             "worst_pairs": [
-                {"first": "a", "second": "../secret.png", "same": True, "score": 0.1},
-                {"first": str(tmp_path / "secret.png"), "second": "link.png", "same": True, "score": 0.1},
+                WorstPair(first="a", second="../secret.png", same=True, score=0.1),
+                WorstPair(first=str(tmp_path / "secret.png"), second="link.png", same=True, score=0.1),
             ]
         }
     )
-    result = Result.model_validate(result.to_json())
     missing = write_page(compare([result]), [], tmp_path / "page.html", images=folder)
     assert missing == 3
     assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == 1

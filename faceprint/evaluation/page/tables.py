@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from faceprint.evaluation.result import Figure, Result
@@ -31,11 +32,7 @@ class Comparison:
     @property
     def sets(self) -> list[tuple[str, int]]:
         """The upper head: set, and how many columns it spans."""
-        runs: list[tuple[str, int]] = []
-        for name, _ in self.columns:
-            same = bool(runs) and runs[-1][0] == name
-            runs[-1:] = [(name, runs[-1][1] + 1)] if same else [*runs[-1:], (name, 1)]
-        return runs
+        return [(name, len(list(columns))) for name, columns in groupby(self.columns, key=lambda column: column[0])]
 
     @property
     def names(self) -> list[str]:
