@@ -125,7 +125,6 @@ class Result(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False, populate_by_name=True)
-    __pydantic_extra__: dict[str, JsonValue]
 
     format: Literal["faceprint-result/1"] = Field(default=RESULT_FORMAT, alias="schema")
     protocol: Name
