@@ -54,7 +54,9 @@ def write_page(
     )
     environment.filters.update(figure=figure_text, interval=interval_text, errors=errors_text, url=svg_url)
     shown = [[_shown(pair, images) for pair in result.worst_pairs[:MAX_PAIRS]] for result in comparison.results]
-    text = environment.from_string((files(__package__) / "page.html").read_text(encoding="utf-8")).render(
+    text = environment.from_string(
+        (files("faceprint.evaluation.page") / "page.html").read_text(encoding="utf-8")
+    ).render(
         title=title,
         comparison=comparison,
         models=list(zip(comparison.names, comparison.results, shown, strict=True)),

@@ -43,7 +43,8 @@ class Comparison:
 def compare(results: Sequence[Result]) -> Comparison:
     """The figures that published tables print, of every result: published ones first, then those measured here.
 
-    Accuracy, TAR at 1e-3 and less, rank-1 and TPR have a column; any other figure where a published row has it. Sets come in the order of their first use. A model's results on several sets share one row.
+    Accuracy, TAR at 1e-3 and less, rank-1 and TPR have a column; any other figure where a published row has it. Sets
+    come in the order of their first use. A model's results on several sets share one row.
     """
     merged = _merge(results)
     printed = {(figure.set, figure.name) for each in merged if each.about_model.published for figure in each.figures}
