@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -16,9 +16,12 @@ from faceprint.errors import UserError
 
 T = TypeVar("T")
 
+# Newer releases of torch warn of the older name.
+_reduce_scatter: Callable[[Tensor, Tensor], object] = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
+
 
 @contextmanager
-def world(timeout_seconds: float = 600.0) -> Iterator[None]:
+def world(timeout_seconds: float = 600.0) -> Generator[None]:
     """Join the processes that a launcher such as torchrun started, and leave them at the end.
 
     The launcher says so in RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; without them, and in a world of one, this
@@ -93,11 +96,14 @@ class _GatherBatch(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        total = grads[0].contiguous()
-        dist.all_reduce(total)
-        first = sum(ctx.sizes[: rank()])
+        # Each process gets the sum of its own rows alone; all parts are made as long as the longest.
+        padded = grads[0].new_zeros(world_size(), max(ctx.sizes), *grads[0].shape[1:])
+        for row, part in zip(padded, grads[0].split(ctx.sizes), strict=True):
+            row[: len(part)] = part
+        own = torch.empty_like(padded[0])
+        _reduce_scatter(own, padded.flatten(0, 1))
         # Times the world: DistributedDataParallel averages over processes what is a sum here.
-        return total[first : first + ctx.sizes[rank()]] * world_size(), None
+        return own[: ctx.sizes[rank()]] * world_size(), None
 
 
 def gather_batch(rows: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -21,6 +22,7 @@ from faceprint.cli import (
     import_weights,
     plot,
     report,
+    sweep,
     train,
     verify,
     zoo,
@@ -54,6 +56,7 @@ app.command("centres")(centres.centres)
 app.command("harden")(harden.harden)
 app.command("plot")(plot.plot)
 app.command("report")(report.report)
+app.command("sweep")(sweep.sweep)
 app.command("zoo")(zoo.zoo)
 app.add_typer(bench.app, name="bench")
 
@@ -71,6 +74,9 @@ def options(
 
 def main() -> None:
     """Run the command line. Exit status: 0 success, 2 a user's mistake (one line, no traceback), 1 failure."""
+    from rich.logging import RichHandler
+
+    logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=err, show_time=False, show_path=False)])
     try:
         app()
     except UserError as error:

@@ -80,7 +80,9 @@ def evaluate(
 
         evaluate_zoo(model, [*([protocol] if protocol else []), *(assignments or [])], json_file)
         return
-    from faceprint.evaluation.feature_files import is_feature_file
+    from faceprint.evaluation.embeddings import UnreadableImagesError
+    from faceprint.evaluation.feature_files import MissingFeaturesError, is_feature_file
+    from faceprint.evaluation.pairs import MissingImagesError
     from faceprint.evaluation.protocols import SUITES
     from faceprint.plot_extra import check_plotting
 
@@ -93,7 +95,13 @@ def evaluate(
         raise UserError(f"plot shows one set of pairs, {protocol} has several; evaluate that set alone by pairs or bin")
     score, data = _score_features if is_feature_file(model) else _score_model, _data_name(protocol, options)
     with _launched():
-        _show(score(model, protocol, options), data, plot, json_file)
+        try:
+            scored = score(model, protocol, options)
+        except (MissingImagesError, MissingFeaturesError, UnreadableImagesError) as error:
+            for line in error.lines():  # the message itself shows the first ones
+                err.print(line, markup=False)
+            raise
+        _show(scored, data, plot, json_file)
 
 
 def _data_name(protocol: str, options: dict[str, str]) -> str:
@@ -105,6 +113,7 @@ def _data_name(protocol: str, options: dict[str, str]) -> str:
 
 def _score_model(model: str, protocol: str, options: dict[str, str]) -> Scored:
     from faceprint.evaluation.embeddings import cache_folder
+    from faceprint.evaluation.ranks import current_world
     from faceprint.evaluation.sources import ModelSource
 
     if "names" in options:
@@ -118,7 +127,8 @@ def _score_model(model: str, protocol: str, options: dict[str, str]) -> Scored:
     from faceprint.inference import load
 
     embedder = load(model, input_overrides=overrides or None, device=device)
-    with progress_bar("embedding", "images") as progress:
+    with progress_bar("embedding", "images") as bar:
+        progress = None if current_world().rank() else bar
         source = ModelSource(
             embedder, flip, batch_size, cache=cache, skip_unreadable=skip_unreadable, progress=progress
         )
@@ -190,18 +200,12 @@ def _options(protocol: str, assignments: list[str]) -> dict[str, str]:
 
 
 def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> PairSet | SetPairs:
-    from faceprint.evaluation.pairs import MissingImagesError
     from faceprint.evaluation.protocols import SUITES, load_protocol, load_suite, protocol_options
 
     if protocol in SUITES:
         return load_suite(protocol, options)
     absent = {"images": None} if no_images and "images" in protocol_options(protocol) else {}
-    try:
-        return load_protocol(protocol, {**options, **absent})
-    except MissingImagesError as error:
-        for name in error.missing:
-            err.print(f"missing: {name}", markup=False)
-        raise
+    return load_protocol(protocol, {**options, **absent})
 
 
 def _flag(key: str, default: str, options: dict[str, str]) -> bool:

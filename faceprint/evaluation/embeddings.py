@@ -49,7 +49,7 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 
-BLOCK = 1024
+BLOCK = 512
 """Rows that are written, and lost by a kill, together."""
 NAMES_SHOWN = 20
 _NORMS = ("norms", "view_norms")
@@ -116,6 +116,10 @@ class UnreadableImagesError(UserError):
             " skip_unreadable=true, which counts them"
         )
 
+    def lines(self) -> list[str]:
+        """One for each image."""
+        return [f"unreadable: {reason}" for reason in self.reasons.values()]
+
 
 def resize_shorter_side(image: Image, size: tuple[int, int]) -> Image:
     """The published rule for `.bin`: where the width differs, resize the shorter side to it, by cubic interpolation.
@@ -172,7 +176,7 @@ def embed_set(
 
     In the folder `cache` (None: not kept) embeddings are found again by a hash of the model, its input (colour, mean,
     std, size), flip, dtype and the images' fingerprint; then the network does not run. They are written in blocks of
-    1,024 rows with a journal: killed, the next call goes on behind the last whole block. Where there are several
+    512 rows with a journal: killed, the next call goes on behind the last whole block. Where there are several
     processes each computes a share and writes it into the same files, so `cache` is a folder that all see; their number
     may change in between. All return the whole set. Without a cache, as with a model or images without fingerprint, the
     shares are sent.

@@ -50,6 +50,10 @@ class MissingFeaturesError(UserError):
         more = f" and {len(missing) - NAMES_SHOWN:,} more" if len(missing) > NAMES_SHOWN else ""
         super().__init__(f"the embeddings lack {len(missing):,} of {wanted:,} images: {shown}{more}")
 
+    def lines(self) -> list[str]:
+        """One for each image."""
+        return [f"missing: {name}" for name in self.missing]
+
 
 def is_feature_file(path: str | os.PathLike[str]) -> bool:
     """Whether `path` is named as embeddings are, or is a folder of `EmbeddingSet.save`."""

@@ -80,6 +80,10 @@ class MissingImagesError(UserError):
             f" (looked for {' '.join(IMAGE_SUFFIXES)}): {shown}{more}"
         )
 
+    def lines(self) -> list[str]:
+        """One for each image."""
+        return [f"missing: {name}" for name in self.missing]
+
 
 def file_pairs(
     images: str | os.PathLike[str] | None,

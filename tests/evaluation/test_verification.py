@@ -224,6 +224,9 @@ def test_the_command(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     given = [str(tmp_path / "f.npy"), "pairs", f"pairs={sets / 'lfw' / 'pairs.txt'}", f"names={tmp_path / 'list.txt'}"]
     by_file = CliRunner().invoke(app, [*given, "--json", "-"])
     assert json.loads(by_file.stdout)["accuracy"] == result["sets"]["lfw"]["accuracy"]
+    (tmp_path / "list.txt").write_text("".join(f"{name}x\n" for name in features.names))
+    absent = CliRunner().invoke(app, given)
+    assert absent.stderr.count("missing: P") == len(features.names) > 20
     for wrong, message in [
         ([*given, "flip=true"], "flip: for a model"),
         ([*given, "images=x"], "images: for a model"),
