@@ -19,6 +19,7 @@ from typer.cli import get_docs_for_click
 from faceprint.cli import app
 from faceprint.config import Config, Network
 from faceprint.evaluation.protocols import PROTOCOLS
+from faceprint.evaluation.result import Result
 from faceprint.models import list_models
 from faceprint.models.names import FAMILIES
 from faceprint.models.norms import NORMS
@@ -36,7 +37,8 @@ OF_NETWORKS: dict[str, Table[Any]] = {"output": OUTPUTS, "norm": NORMS}
 def pages() -> dict[str, str]:
     """File name -> text of every reference page; the same program makes the same text."""
     made = {"commands.md": commands(), "configuration.md": configuration(), "python.md": python()}
-    return {name: NOTE + text.rstrip() + "\n" for name, text in made.items()}
+    written = {name: NOTE + text.rstrip() + "\n" for name, text in made.items()}
+    return {**written, "result.schema.json": json.dumps(Result.model_json_schema(), indent=2) + "\n"}
 
 
 def commands() -> str:

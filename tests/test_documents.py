@@ -66,6 +66,13 @@ def test_the_tutorial(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 1000, name
 
 
+def test_report_of_results(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    assert execute("docs/how-to/report-results.md", "report", tmp_path) == 5
+    for name in ("report.html", "pictures/01_roc.png", "tables/figures.csv", "tables/comparison.tex"):
+        assert (tmp_path / name).stat().st_size > 100, name
+
+
 def photographs_to_a_run(people: Sequence[str], suffix: str, folder: Path) -> None:
     """Execute the chain of the how-to, from align to eval, for `photographs/PERSON/PERSON_0001`, `_0002` and so on."""
     with (folder / "pairs.csv").open("w") as file:

@@ -23,6 +23,7 @@ from faceprint.cli import (
     harden,
     import_weights,
     plot,
+    report,
     sweep,
     train,
     verify,
@@ -58,6 +59,7 @@ app.command("verify")(verify.verify)
 app.command("centres")(centres.centres)
 app.command("harden")(harden.harden)
 app.command("plot")(plot.plot)
+app.command("report")(report.report)
 app.command("sweep")(sweep.sweep)
 app.command("zoo")(zoo.zoo)
 app.add_typer(bench.app, name="bench")

@@ -56,13 +56,14 @@ def calibrate(
     listed = load_protocol(protocol, {key: options[key] for key in protocol_options(protocol) if key in options})
     check_support(far, int((~listed.same).sum()))  # before the images are embedded
     flip = options.setdefault("flip", "false").lower() == "true"
-    embedder, scored = score_model(model, protocol, options)
-    assert scored.evaluation is not None
-    assert scored.pairs is not None
-    people, how = people_of(scored.pairs)
+    embedder, outcome = score_model(model, protocol, options)
+    evaluation = outcome.evaluation
+    assert evaluation is not None
+    assert evaluation.pairs is not None
+    people, how = people_of(evaluation.pairs)
     found = calibrate_scores(
-        scored.evaluation.scores,
-        scored.evaluation.same,
+        evaluation.scores,
+        evaluation.same,
         people,
         far,
         identities=how,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -17,41 +17,50 @@ from faceprint.errors import UserError
 from faceprint.registry import unknown
 
 if TYPE_CHECKING:
+    from faceprint.evaluation.describe import Scored
     from faceprint.evaluation.pairs import PairSet
     from faceprint.evaluation.protocols import Evaluation, Search
     from faceprint.evaluation.sources import EmbeddingSource
     from faceprint.evaluation.tasks import ResultTable, Task
     from faceprint.evaluation.verification import SetPairs
     from faceprint.inference.embedder import Embedder
+    from faceprint.inference.model_card import ModelCard
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """A result as plain values and as tables; `evaluation` where it is one of a single set of `pairs`."""
+class Outcome:
+    """A result, and the tables that show it."""
 
-    result: dict[str, Any]
+    scored: Scored
     tables: list[ResultTable]
-    evaluation: Evaluation | None = None
-    pairs: PairSet | None = None
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """That of a single set of pairs, where it is one."""
+        return self.scored.evaluations.get("")
 
 
 INPUT_KEYS = ("input.mean", "input.std", "input.colour", "input.size")
 MODEL_KEYS = ("flip", "batch_size", "device", "cache", "skip_unreadable", *INPUT_KEYS)
+DATA_KEYS = ("path", "pairs", "folder")
 COMMON_KEYS = ("plot", "names", *MODEL_KEYS)
 
 
 def evaluate(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A run folder, a model folder, an ONNX file, or a file of embeddings."),
-    ],
-    protocol: Annotated[
-        str,
         typer.Argument(
-            metavar="PROTOCOL",
-            help="pairs, bin, verification, ijbb, ijbc, ijb_1n, megaface, mfr, identification or synthetic.",
+            metavar="MODEL", help="A run folder, a model folder, an ONNX file, a file of embeddings; a recipe, or all."
         ),
     ],
+    protocol: Annotated[
+        Optional[str],  # noqa: UP045 - read by typer at run time
+        typer.Argument(
+            metavar="PROTOCOL",
+            help="pairs, bin, verification, ijbb, ijbc, ijb_1n, megaface, mfr, identification or synthetic; none for a"
+            " recipe.",
+        ),
+    ] = None,
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045 - read by typer at run time
         typer.Argument(metavar="key=value", help="Options of the protocol and of the model, as described above."),
@@ -98,8 +107,18 @@ def evaluate(
     megaface_features. megaface and mfr take device=auto with embeddings, too. Pairs find their images by name, those of
     a .bin by the number of the row.
 
+    [bold]A recipe, without a protocol[/bold], data=DIR models=DIR: the pretrained model of a row of the zoo (for
+    arcface_torch/r50 a folder models/arcface_torch/r50, r50.onnx, r50.pth there, or arcface_torch_r50.pth; default
+    $FACEPRINT_MODELS) on the test sets of its published figures that are in data (lfw.bin, cfp_fp.bin …), ours beside
+    theirs. all: every row, with whatever models and data are there.
+
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
+    if protocol is None or "=" in protocol:
+        from faceprint.cli.evaluate_zoo import evaluate_zoo
+
+        evaluate_zoo(model, [*([protocol] if protocol else []), *(assignments or [])], json_file)
+        return
     from faceprint.evaluation.embeddings import UnreadableImagesError
     from faceprint.evaluation.feature_files import MissingFeaturesError, is_feature_file
     from faceprint.evaluation.megaface import is_devkit_folder
@@ -115,22 +134,29 @@ def evaluate(
     if plot is not None and protocol not in PROTOCOLS:
         raise UserError(f"plot shows one set of pairs, and {protocol} is none; it is for {', '.join(PROTOCOLS)}")
     made = is_feature_file(model) or (protocol == "megaface" and is_devkit_folder(Path(model)))
-    score = _score_features if made else _score_model
+    score, data = _score_features if made else _score_model, _data_name(protocol, options)
     with _launched():
         try:
-            evaluation = score(model, protocol, options)
+            scored = score(model, protocol, options)
         except (MissingImagesError, MissingFeaturesError, UnreadableImagesError) as error:
             for line in error.lines():  # the message itself shows the first ones
                 err.print(line, markup=False)
             raise
-        _show(evaluation, plot, json_file)
+        _show(scored, data, plot, json_file)
 
 
-def _score_model(model: str, protocol: str, options: dict[str, str]) -> Scored:
+def _data_name(protocol: str, options: dict[str, str]) -> str:
+    """What is tested on, as the user names it."""
+    return next(
+        (options[key] for key in DATA_KEYS if key in options), f"{protocol} {' '.join(options.values())}".strip()
+    )
+
+
+def _score_model(model: str, protocol: str, options: dict[str, str]) -> Outcome:
     return score_model(model, protocol, options)[1]
 
 
-def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Embedder, Scored]:
+def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Embedder, Outcome]:
     """The model, opened, and its result. Raises `UserError`."""
     from faceprint.evaluation.embeddings import cache_folder
     from faceprint.evaluation.ranks import current_world
@@ -139,7 +165,7 @@ def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Emb
     if "names" in options:
         raise UserError(f"names belongs to embeddings in a file; {model} is a model")
     flip, skip_unreadable = _flag("flip", "true", options), _flag("skip_unreadable", "false", options)
-    batch_size, device = _count("batch_size", options), options.pop("device", "auto")
+    batch_size, device = batch_size_of(options), options.pop("device", "auto")
     cache = cache_folder(options.pop("cache", None))
     overrides = {key.removeprefix("input."): options.pop(key) for key in INPUT_KEYS if key in options}
     loaded = _load(protocol, options)
@@ -152,10 +178,10 @@ def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Emb
         source = ModelSource(
             embedder, flip, batch_size, cache=cache, skip_unreadable=skip_unreadable, progress=progress
         )
-        return embedder, _score(source, loaded, device)
+        return embedder, _score(source, loaded, device, embedder.card)
 
 
-def _score_features(file: str, protocol: str, options: dict[str, str]) -> Scored:
+def _score_features(file: str, protocol: str, options: dict[str, str]) -> Outcome:
     from faceprint.evaluation.feature_files import open_features
     from faceprint.evaluation.megaface import DevkitFeatures, is_devkit_folder
     from faceprint.evaluation.protocols import SEARCHES
@@ -171,41 +197,52 @@ def _score_features(file: str, protocol: str, options: dict[str, str]) -> Scored
     return _score(FeatureSource(open_features(file, names), file), loaded, device)
 
 
-def _score(source: EmbeddingSource, loaded: PairSet | SetPairs | Task | Search, device: str) -> Scored:
+def _score(
+    source: EmbeddingSource,
+    loaded: PairSet | SetPairs | Task | Search,
+    device: str,
+    card: ModelCard | None = None,
+) -> Outcome:
+    from faceprint.evaluation.describe import Scored
     from faceprint.evaluation.pairs import PairSet
     from faceprint.evaluation.protocols import score_source
     from faceprint.evaluation.report import SET_COLUMNS, search_rows, set_rows, table_rows
     from faceprint.evaluation.tasks import ResultTable, Task, score_task
-    from faceprint.evaluation.verification import summarize_sets
+    from faceprint.evaluation.verification import SETS, summarize_sets
 
+    title, measures = f"{source.name}: {{}}", ("measure", "value")
     if isinstance(loaded, PairSet):
         evaluation = score_source(source, loaded)
         result = evaluation.result
-        title = f"{result['model']}: {result['protocol']}"
-        return Scored(result, [ResultTable(title, ("measure", "value"), table_rows(result))], evaluation, loaded)
+        table = ResultTable(title.format(result["protocol"]), measures, table_rows(result))
+        return Outcome(Scored(result, {"": evaluation}, card), [table])
     if isinstance(loaded, Mapping):
-        result = summarize_sets({name: score_source(source, load()).result for name, load in loaded.items()})
-        return Scored(result, [ResultTable("verification", SET_COLUMNS, set_rows(result))])
+        sets = {name: score_source(source, load()) for name, load in loaded.items()}
+        result = {**summarize_sets({name: each.result for name, each in sets.items()}), "model": source.name}
+        table = ResultTable(title.format("verification"), SET_COLUMNS, set_rows(result))
+        return Outcome(Scored(result, {SETS[name].title: each for name, each in sets.items()}, card), [table])
     if isinstance(loaded, Task):
         result = score_task(source, loaded)
-        return Scored(result, loaded.tables(result))
+        return Outcome(Scored(result, {}, card), loaded.tables(result))
     with progress_bar("comparing", "tiles") as progress:
         result = loaded.score(source, device=device, progress=progress)
-    title = f"{result['model']}: {result['protocol']}"
-    return Scored(result, [ResultTable(title, ("measure", "value"), search_rows(result))])
+    table = ResultTable(title.format(result["protocol"]), measures, search_rows(result))
+    return Outcome(Scored(result, {}, card), [table])
 
 
-def _show(scored: Scored, plot: str | None, json_file: str | None) -> None:
+def _show(outcome: Outcome, data: str, plot: str | None, json_file: str | None) -> None:
+    from faceprint.evaluation.describe import describe
     from faceprint.evaluation.ranks import current_world
     from faceprint.evaluation.report import plot_evaluation
 
     if current_world().rank():
         return
-    if plot is not None and scored.evaluation is not None:
-        plot_evaluation(scored.evaluation, plot)
-    for table in scored.tables:
+    if plot is not None and outcome.evaluation is not None:
+        plot_evaluation(outcome.evaluation, plot)
+    for table in outcome.tables:
         print_table(table.title, table.columns, table.rows, json_target=json_file)
-    write_json(scored.result, json_file)
+    if json_file is not None:
+        write_json(describe(outcome.scored, data=data).to_json(), json_file)
 
 
 def _launched() -> AbstractContextManager[None]:
@@ -261,8 +298,9 @@ def _flag(key: str, default: str, options: dict[str, str]) -> bool:
     return value == "true"
 
 
-def _count(key: str, options: dict[str, str]) -> int:
-    value = options.pop(key, "64")
+def batch_size_of(options: dict[str, str]) -> int:
+    """Takes `batch_size` out of the options. Raises `UserError` for what is no whole number from 1."""
+    key, value = "batch_size", options.pop("batch_size", "64")
     if not (value.isascii() and value.isdecimal() and 0 < len(value) < 7 and int(value)):
         raise UserError(f"{key} is {value!r}; allowed: a whole number from 1 to 999999")
     return int(value)

@@ -61,11 +61,15 @@ TASKS: Table[Callable[..., Task]] = Table(
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """`result`, plain values for JSON and table, and what it rests on: cosines `scores` (P,) and `same` (P,) bool."""
+    """`result`, plain values for JSON and table, and what it rests on: cosines `scores` (P,) and `same` (P,) bool.
+
+    `pairs` are those scored, None where they are not kept.
+    """
 
     result: dict[str, Any]
     scores: Floats
     same: NDArray[np.bool_]
+    pairs: PairSet | None = None
 
 
 def protocol_options(protocol: str) -> list[str]:
@@ -154,7 +158,7 @@ def score_source(source: EmbeddingSource, pairs: PairSet) -> Evaluation:
         result["mean_norm"] = float(known.mean(dtype=np.float64))
     if embeddings.unreadable:
         result["unreadable_images"] = len(embeddings.unreadable)
-    return Evaluation(result, scores, pairs.same)
+    return Evaluation(result, scores, pairs.same, pairs)
 
 
 def score_pairs(embeddings: NDArray[np.float32], pairs: PairSet) -> dict[str, Any]:
@@ -189,11 +193,11 @@ def pair_scores(embeddings: NDArray[np.floating[Any]], pairs: PairSet, unreadabl
 def summarize(scores: Floats, pairs: PairSet) -> dict[str, Any]:
     """The result of a verification set: plain values for JSON.
 
-    `accuracy` and `accuracy_std` (population standard deviation over folds) are those of `verification_accuracy`
-    on the set's own folds, `threshold` is the mean of the folds' thresholds. A set of one fold has no other fold
-    to choose a threshold on: its `accuracy` is the best that any threshold reaches, `accuracy_std` is null, and
-    `accuracy_rule` says so. `tar_at_far` is given for FAR 1e-1, 1e-2 ... as far as at least one false accept
-    stands behind it; `false_accepts` says how many do.
+    `accuracy` and `accuracy_std` (population standard deviation over folds) are those of `verification_accuracy` on
+    the set's own folds, `accuracy_errors` the count of wrong decisions behind it, `threshold` is the mean of the
+    folds' thresholds. A set of one fold has no other fold to choose a threshold on: its `accuracy` is the best that
+    any threshold reaches, `accuracy_std` is null, and `accuracy_rule` says so. `tar_at_far` is given for FAR 1e-1,
+    1e-2 ... as far as at least one false accept stands behind it; `false_accepts` says how many do.
     """
     num_same = int(np.count_nonzero(pairs.same))
     num_different = len(scores) - num_same
@@ -218,10 +222,17 @@ def _accuracy(scores: Floats, pairs: PairSet) -> dict[str, Any]:
     if num_folds == 1:
         best = metrics.best_threshold_accuracy(scores, pairs.same)
         rule = "best threshold on these pairs"
-        return {"accuracy": best.accuracy, "accuracy_std": None, "accuracy_rule": rule, "threshold": best.threshold}
+        return {
+            "accuracy": best.accuracy,
+            "accuracy_errors": round((1 - best.accuracy) * len(scores)),
+            "accuracy_std": None,
+            "accuracy_rule": rule,
+            "threshold": best.threshold,
+        }
     result = metrics.verification_accuracy(scores, pairs.same, pairs.fold)
     return {
         "accuracy": result.mean,
+        "accuracy_errors": int(np.rint((1 - result.accuracies) * np.unique(pairs.fold, return_counts=True)[1]).sum()),
         "accuracy_std": result.std,
         "accuracy_rule": f"{num_folds}-fold, threshold from the other folds",
         "threshold": float(result.thresholds.mean()),

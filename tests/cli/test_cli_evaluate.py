@@ -34,6 +34,7 @@ class Perfect:
     input = InputSpec()
     embedding_dim = 3
     content_hash = None
+    card = None
 
     def embed_with_norms(
         self,

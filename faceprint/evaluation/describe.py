@@ -1,0 +1,216 @@
+"""A protocol's own result made into a `Result`: its figures in one form, and the evidence behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceprint import __version__
+from faceprint.evaluation import metrics
+from faceprint.evaluation.pairs import PairSet
+from faceprint.evaluation.protocols import Evaluation
+from faceprint.evaluation.result import AboutData, AboutModel, Curve, Figure, Histogram, Interval, Result, WorstPair
+from faceprint.evaluation.verification import SETS
+from faceprint.inference.model_card import ModelCard
+
+Floats = NDArray[np.float64]
+
+MAX_POINTS = 4000
+NUM_BINS = 60
+NUM_WORST = 12
+"""Worst pairs kept of each kind."""
+LEVEL, NORMAL_QUANTILE = 0.95, 1.959963984540054
+"""A two-sided 95 % interval, and the standard normal quantile of 0.975."""
+TITLES = {
+    "ijbb": "IJB-B",
+    "ijbc": "IJB-C",
+    "megaface": "MegaFace",
+    "mfr": "MFR-ALL",
+    **{Path(name).stem: row.title for key, row in SETS.items() for name in (key, *row.bins)},
+}
+"""Protocol, or name of a set's file -> the set as papers name it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A protocol's own `result`, and what it rests on.
+
+    `evaluations` are the scored pairs by title of their set ("": the only one), from which curves, histograms and worst
+    pairs are taken; `card` is the model's, None where it has none.
+    """
+
+    result: Mapping[str, Any]
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict[str, Evaluation])
+    card: ModelCard | None = None
+
+
+def describe(scored: Scored, *, data: str, recipe: str | None = None) -> Result:
+    """The result with everything that `faceprint-result/1` asks for; its own keys stay as they are.
+
+    `data` names what was tested on, `recipe` the row of the zoo that the model is of.
+    """
+    result = scored.result
+    title = set_title(str(result["protocol"]), data)
+    sets = [(name or title, evaluation) for name, evaluation in scored.evaluations.items()]
+    return Result(
+        protocol=result["protocol"],
+        program=f"faceprint {__version__}",
+        recipe=recipe,
+        about_model=about_model(str(result.get("model", "")), scored.card),
+        about_data=AboutData(name=data, counts=_counts(result)),
+        figures=list(figures(result, title)),
+        curves=[roc_curve(evaluation, name) for name, evaluation in sets],
+        histograms=[bins for name, evaluation in sets for bins in histograms(evaluation, name)],
+        worst_pairs=[pair for name, evaluation in sets for pair in worst_pairs(evaluation, name)],
+        **{key: value for key, value in result.items() if key not in Result.model_fields},
+    )
+
+
+def about_model(name: str, card: ModelCard | None) -> AboutModel:
+    """What the card says; the name alone where there is none."""
+    if card is None:
+        return AboutModel(name=name)
+    return AboutModel(
+        name=name,
+        content_hash=card.content_hash,
+        licence=card.licence,
+        architecture=card.architecture,
+        provenance=card.provenance,
+    )
+
+
+def set_title(protocol: str, data: str) -> str:
+    """The test set as papers name it, where it is known by its file or its protocol; else the data's name."""
+    return TITLES.get(Path(data).stem) or TITLES.get(protocol) or Path(data).name
+
+
+def figures(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
+    """Every number of `result` that is no count: those of pairs with their errors, others by their keys' names."""
+    for each in result.get("sets", {}).values():
+        yield from _pair_figures(each, each["title"])
+    if "num_same" in result:
+        yield from _pair_figures(result, title)
+    else:
+        yield from _others(result, "all sets" if "sets" in result else title, ())
+
+
+def _pair_figures(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
+    pairs, same, different = result["num_pairs"], result["num_same"], result["num_different"]
+    wrong = result["accuracy_errors"]
+    yield _rate(
+        title, "accuracy", result["accuracy"], wrong, pairs, std=result["accuracy_std"], rule=result["accuracy_rule"]
+    )
+    for far, tar in result["tar_at_far"].items():
+        rejected = round((1 - tar) * same)
+        yield _rate(title, f"TAR@FAR={far}", tar, rejected, same, false_accepts=result["false_accepts"][far])
+    rule = f"{same:,} same and {different:,} different pairs"
+    yield Figure(set=title, name="EER", value=result["eer"], rule=rule)
+    yield Figure(set=title, name="AUC", value=result["auc"], unit="number", rule=rule)
+
+
+def _rate(title: str, name: str, value: float, errors: int, trials: int, **said: Any) -> Figure:
+    return Figure(
+        set=title, name=name, value=value, errors=errors, trials=trials, interval=wilson(errors, trials), **said
+    )
+
+
+def wilson(errors: int, trials: int) -> Interval:
+    """Wilson's interval (1927) of the rate of success, 1 - errors / trials, at 95 %.
+
+    It takes the trials for independent. Pairs that share people are not: true intervals are wider.
+    """
+    rate, z2 = 1 - errors / trials, NORMAL_QUANTILE**2
+    centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = NORMAL_QUANTILE * np.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
+    low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    return Interval(low=low, high=high, level=LEVEL, method="Wilson, trials taken for independent")
+
+
+_KNOWN = {"sets", "threshold", "images_per_second", "mean_norm", "schema", "figures"}
+
+
+def _others(values: Mapping[str, Any], title: str, keys: tuple[str, ...]) -> Iterator[Figure]:
+    """Floating-point numbers at any depth: whole ones are counts. TAR at FARs have the tables' names."""
+    for key, value in values.items():
+        if key in _KNOWN:
+            continue
+        if isinstance(value, Mapping):
+            yield from _others(value, title, (*keys, key))
+        elif isinstance(value, float) and np.isfinite(value):
+            *before, last = (*keys, key)
+            name = [*before[:-1], f"TAR@FAR={last}"] if before[-1:] == ["tar_at_far"] else [*before, last]
+            unit = "fraction" if before[-1:] == ["tar_at_far"] or last.endswith("accuracy") else "number"
+            yield Figure(set=title, name=" ".join(name), value=value, unit=unit)
+
+
+def _counts(result: Mapping[str, Any]) -> dict[str, int]:
+    """The numbers of pairs, images and so on, over all sets."""
+    parts = [result, *result.get("sets", {}).values()]
+    names = {key for part in parts for key, value in part.items() if key.startswith("num_") and isinstance(value, int)}
+    return {name.removeprefix("num_"): sum(int(part.get(name, 0)) for part in parts) for name in sorted(names)}
+
+
+def roc_curve(evaluation: Evaluation, title: str) -> Curve:
+    """The ROC of scored pairs, thinned by `thin`."""
+    curve = metrics.roc(evaluation.scores, evaluation.same)
+    far, tar = thin(curve.far, curve.tar)
+    return Curve(set=title, kind="roc", x=far.tolist(), y=tar.tolist())
+
+
+def thin(x: Floats, y: Floats, max_points: int = MAX_POINTS) -> tuple[Floats, Floats]:
+    """The corners of a rising step curve: points on the straight of a step are left out, and change nothing.
+
+    Where more than `max_points` are left, only the first and the last corner in each of `max_points` / 2 equal bins of
+    log x are kept: at a low x, where corners are few, none is lost.
+    """
+    moved = np.concatenate([[True], (np.diff(x) != 0) | (np.diff(y) != 0)])
+    x, y = x[moved], y[moved]
+    inner = ((x[1:-1] == x[:-2]) & (x[1:-1] == x[2:])) | ((y[1:-1] == y[:-2]) & (y[1:-1] == y[2:]))
+    keep = np.flatnonzero(np.concatenate([[True], ~inner, [True]]))
+    if len(keep) > max_points:
+        keep = keep[_first_and_last(x[keep], max_points)]
+    return x[keep], y[keep]
+
+
+def _first_and_last(x: Floats, max_points: int) -> NDArray[np.int64]:
+    logs = np.log10(np.maximum(x, x[x > 0].min() / 10))
+    bins = np.searchsorted(np.linspace(logs[0], logs[-1], max_points // 2 - 1), logs)
+    starts = np.flatnonzero(np.diff(bins, prepend=-1))
+    return np.unique(np.concatenate([starts, starts[1:] - 1, [len(x) - 1]]))
+
+
+def histograms(evaluation: Evaluation, title: str) -> list[Histogram]:
+    """Scores of same and of different pairs in the same `NUM_BINS` bins."""
+    edges = np.histogram_bin_edges(evaluation.scores, NUM_BINS)
+    return [
+        Histogram(
+            set=title,
+            label=label,
+            edges=edges.tolist(),
+            counts=np.histogram(evaluation.scores[chosen], edges)[0].tolist(),
+        )
+        for label, chosen in (("same", evaluation.same), ("different", ~evaluation.same))
+    ]
+
+
+def worst_pairs(evaluation: Evaluation, title: str) -> Iterator[WorstPair]:
+    """The `NUM_WORST` lowest same pairs and the highest different ones, worst first; none where the pairs are gone."""
+    pairs = evaluation.pairs
+    if pairs is None:
+        return
+    for same, sign in ((True, 1), (False, -1)):
+        rows = np.flatnonzero(evaluation.same == same)
+        for row in rows[np.argsort(sign * evaluation.scores[rows], kind="stable")[:NUM_WORST]].tolist():
+            first, second = (_pair_name(pairs, int(numbers[row])) for numbers in (pairs.first, pairs.second))
+            yield WorstPair(set=title, first=first, second=second, same=same, score=float(evaluation.scores[row]))
+
+
+def _pair_name(pairs: PairSet, number: int) -> str:
+    """As the list of pairs has it; the number of the image in a `.bin`."""
+    key = pairs.keys[number] if len(pairs.keys) else pairs.names[number]
+    return f"image {key}" if isinstance(key, int) else key

@@ -1,0 +1,209 @@
+"""The zoo's rows measured again: pretrained models found by name, their published figures beside ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from faceprint.config import Config, Score, load_config
+from faceprint.data.model_files import FOLDER_VARIABLE, file_sha256
+from faceprint.errors import UserError
+from faceprint.evaluation.describe import Scored, about_model, describe
+from faceprint.evaluation.protocols import Evaluation, score_source
+from faceprint.evaluation.result import AboutData, AboutModel, Figure, Result
+from faceprint.evaluation.sources import EmbeddingSource
+from faceprint.evaluation.verification import SETS, SetPairs, summarize_sets, verification_sets
+from faceprint.inference import Embedder, load
+from faceprint.inference.published import import_weights
+
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+FOLDERS = {"IJB-B": "ijbb", "IJB-C": "ijbc", "MegaFace": "megaface", "MFR-ALL": "mfr", "MFR-MASK": "mfr"}
+"""Published test -> the folder below the user's data that is looked for, which is also its protocol's name."""
+NO_DATA, NO_MODEL, NO_FIGURE = "no data", "no model", "not measured"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A published `score` and what was measured; `ours` is None where `note` says why there is nothing."""
+
+    score: Score
+    ours: Figure | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of the zoo: its `lines`, and the `result` behind them, None without a model or without data."""
+
+    recipe: str
+    model: Path | None
+    lines: Sequence[Line]
+    result: Result | None = None
+
+
+def models_folder(given: str | None) -> Path:
+    """`given`, or the folder that FACEPRINT_MODELS names. Raises `UserError` where there is none."""
+    named = given or os.environ.get(FOLDER_VARIABLE)
+    if not named:
+        raise UserError(f"no folder of pretrained models: give models=FOLDER, or set {FOLDER_VARIABLE}")
+    if not Path(named).is_dir():
+        raise UserError(f"{named}: no such folder; name the one that holds the pretrained models")
+    return Path(named)
+
+
+def candidates(recipe: str, folder: Path) -> list[Path]:
+    """Where the model of a recipe may lie, in the order they are tried.
+
+    Of `arcface_torch/r50`: the run or model folder `arcface_torch/r50`, `arcface_torch/r50.onnx`, then weights in a
+    published layout, `.safetensors`, `.pth`, `.pt`, `.ckpt`; then the same with `arcface_torch_r50`.
+    """
+    stems = dict.fromkeys((recipe, recipe.replace("/", "_")))
+    return [folder / f"{stem}{suffix}" for stem in stems for suffix in ("", ".onnx", *WEIGHT_SUFFIXES)]
+
+
+def find_pretrained(recipe: str, folder: Path) -> Path | None:
+    """The first of `candidates` that is there."""
+    places = candidates(recipe, folder)
+    return next((path for path in places if (path.is_file() if path.suffix else path.is_dir())), None)
+
+
+def open_pretrained(config: Config, path: Path, device: str = "auto") -> Embedder:
+    """The model in `path`; bare weights are put into the recipe's network, in the recipe's licence.
+
+    Raises `UserError` as `load` and `import_weights` do.
+    """
+    if path.suffix not in WEIGHT_SUFFIXES:
+        return load(path, device=device)
+    network = config.network
+    with TemporaryDirectory() as folder:
+        import_weights(
+            path,
+            Path(folder) / "model",
+            network=network.name,
+            embedding_dim=network.embedding_dim,
+            options=network.options,
+            licence=config.licence,
+        )
+        return replace(load(Path(folder) / "model", device=device), name=str(path))
+
+
+def measure_row(
+    recipe: str, models: Path, data: Path, open_source: Callable[[Embedder], EmbeddingSource], device: str = "auto"
+) -> Measured:
+    """Find the model of `recipe` in `models`, and run the tests of its published figures on what is in `data`.
+
+    `lfw.bin`, `cfp_fp.bin` and the like as `verification_sets` finds them, others in the folders of `FOLDERS`. A model
+    or data that are not there are said in the lines. Raises `UserError` for a model or data that are broken.
+    """
+    config = load_config(recipe)
+    scores = config.published.scores if config.published else []
+    path = find_pretrained(recipe, models)
+    sets = _sets_of(scores, data)
+    if path is None:
+        return Measured(recipe, None, [Line(score, None, NO_MODEL) for score in scores])
+    if not sets:
+        return Measured(recipe, path, [Line(score, None, _reason(score, data)) for score in scores])
+    embedder = open_pretrained(config, path, device)
+    result = _measure(recipe, embedder, open_source(embedder), sets, data)
+    return Measured(recipe, path, list(_lines(scores, result, data)), _with_hash(result, path))
+
+
+def _sets_of(scores: Sequence[Score], data: Path) -> SetPairs:
+    """The verification sets in `data` that the scores name."""
+    wanted = {score.protocol for score in scores}
+    names = [name for name, row in SETS.items() if row.title in wanted]
+    try:
+        there = verification_sets(data)
+    except UserError:  # none of them is there
+        return {}
+    return {name: there[name] for name in names if name in there}
+
+
+def _measure(recipe: str, embedder: Embedder, source: EmbeddingSource, sets: SetPairs, data: Path) -> Result:
+    evaluations: dict[str, Evaluation] = {name: score_source(source, load_pairs()) for name, load_pairs in sets.items()}
+    flat = summarize_sets({name: evaluation.result for name, evaluation in evaluations.items()})
+    titled = {SETS[name].title: evaluation for name, evaluation in evaluations.items()}
+    scored = Scored({**flat, "model": embedder.name}, titled, embedder.card)
+    return describe(scored, data=str(data), recipe=recipe)
+
+
+def _with_hash(result: Result, path: Path) -> Result:
+    if result.about_model.content_hash is not None or not path.is_file():
+        return result
+    about = result.about_model.model_copy(update={"content_hash": f"sha256:{file_sha256(path)}"})
+    return result.model_copy(update={"about_model": about})
+
+
+def _lines(scores: Sequence[Score], result: Result, data: Path) -> Iterator[Line]:
+    measured = {(figure.set, figure.name): figure for figure in result.figures}
+    for score in scores:
+        ours = measured.get((score.protocol, score.metric))
+        yield Line(score, ours, "" if ours else _reason(score, data))
+
+
+def _reason(score: Score, data: Path) -> str:
+    folder = FOLDERS.get(score.protocol)
+    there = folder is not None and (data / folder).is_dir()
+    return f"{NO_FIGURE}: use faceprint eval MODEL {folder}" if there else NO_DATA
+
+
+def ours_as(score: Score, ours: Figure) -> Score:
+    """What was measured, in the unit of the published score."""
+    factor = 100 if score.unit == "%" else 1
+    std = None if score.std is None or ours.std is None else factor * ours.std
+    return score.model_copy(update={"value": factor * ours.value, "std": std})
+
+
+def published_result(recipe: str, config: Config) -> Result:
+    """What was published of a recipe, as a result to stand beside ours. Raises `UserError` where nothing was."""
+    published = config.published
+    if published is None:
+        raise UserError(f"{recipe}: this recipe has no published figures")
+    return Result(
+        protocol="published",
+        recipe=recipe,
+        about_model=AboutModel(
+            name=recipe,
+            architecture=config.network.name,
+            licence=config.licence,
+            provenance={"source": published.source, "row": published.row, "trained on": published.dataset},
+            published=True,
+        ),
+        about_data=AboutData(name=", ".join(dict.fromkeys(score.protocol for score in published.scores)) or "none"),
+        figures=[_published_figure(score) for score in published.scores],
+    )
+
+
+def _published_figure(score: Score) -> Figure:
+    whole = 100 if score.unit == "%" else 1
+    std = None if score.std is None else score.std / whole
+    return Figure(set=score.protocol, name=score.metric, value=score.value / whole, std=std)
+
+
+def table_result(rows: Sequence[Measured], data: Path) -> Result:
+    """The rows as one result of protocol `zoo`; the key `rows` has published and ours side by side."""
+    result = Result(
+        protocol="zoo",
+        about_model=AboutModel(name="zoo"),
+        about_data=AboutData(name=str(data)),
+        results=[row.result for row in rows if row.result is not None],
+    )
+    return Result.model_validate({**result.to_json(), "rows": [_plain(row) for row in rows]})
+
+
+def _plain(row: Measured) -> dict[str, object]:
+    lines = [
+        {
+            **line.score.model_dump(mode="json", exclude={"value", "std"}),
+            "published": line.score.value,
+            "ours": None if line.ours is None else ours_as(line.score, line.ours).value,
+            "note": line.note,
+        }
+        for line in row.lines
+    ]
+    about = about_model("", None) if row.result is None else row.result.about_model
+    model = {"model": row.model and str(row.model), "content_hash": about.content_hash, "licence": about.licence}
+    return {"recipe": row.recipe, **model, "scores": lines}
