@@ -1,0 +1,268 @@
+"""What is wrong with a network's input: colour order, scale, crop or flip, found by trying them on a set of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from faceprint.data.images import Image
+from faceprint.data.pixels import InputSpec
+from faceprint.errors import UserError
+from faceprint.evaluation import metrics
+from faceprint.evaluation.intervals import bootstrap_weights, quantiles, sign_test
+from faceprint.evaluation.pairs import PairSet
+from faceprint.evaluation.people import people_of
+from faceprint.evaluation.protocols import Embeds, Progress, pair_scores, prepared_images
+
+Floats = NDArray[np.float64]
+
+SCALES: dict[str, tuple[float, float]] = {
+    "-1..1": (127.5, 127.5),
+    "0..1": (0.0, 255.0),
+    "0..255": (0.0, 1.0),
+    "-127.5..127.5": (127.5, 1.0),
+}
+"""What pixels become: mean and std of `InputSpec`."""
+COLOURS: tuple[Literal["rgb", "bgr"], ...] = ("rgb", "bgr")
+ZOOMS = (0.85, 1.2, 1.45)
+"""Middles of crops made larger (above 1, for loose crops) or smaller."""
+SIGNIFICANT = 0.01
+"""p-value, times the number of rivals, below which one way is called better than another."""
+DRAWS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way of feeding the network."""
+
+    spec: InputSpec
+    zoom: float = 1.0
+    flip: bool = False
+
+    def name(self) -> str:
+        scale = next((name for name, pair in SCALES.items() if pair == (self.spec.mean, self.spec.std)), None)
+        scale = scale or f"(x - {self.spec.mean:g}) / {self.spec.std:g}"
+        crop = "" if self.zoom == 1 else f", crop x {self.zoom:g}"
+        return f"{self.spec.colour} {scale}{crop}{', flip' if self.flip else ''}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Trial:
+    """What a way gave: cosines (P,), or none where the embeddings were not finite or had no direction."""
+
+    way: Way
+    scores: Floats | None
+    separation: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Of one `question`: is `better` (a way) better than `worse`? `p_value` is corrected for `rivals` looked at."""
+
+    question: str
+    better: Way
+    worse: Way
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+    @property
+    def significant(self) -> bool:
+        return self.p_value < SIGNIFICANT
+
+
+def separation(scores: Floats, same: NDArray[np.bool_], weights: NDArray[Any] | None = None) -> float:
+    """d' = (mean of same - mean of different) / sqrt((variance of same + variance of different) / 2), weighted.
+
+    It uses every score, so it tells ways apart where accuracies, which rest on a few errors, are equal. 0 where all
+    scores are equal; NaN where one kind has no weight.
+    """
+    weight = np.ones(len(scores)) if weights is None else weights
+    (a, spread_a), (b, spread_b) = (_moments(scores[kind], weight[kind]) for kind in (same, ~same))
+    spread = float(np.sqrt((spread_a + spread_b) / 2))
+    return (a - b) / spread if spread else 0.0 * (a - b)
+
+
+def diagnose(
+    embedder: Embeds, pairs: PairSet, *, batch_size: int = 64, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Try colour orders and scales together, then crops, then flip with the best of these, and compare.
+
+    Each comparison is a bootstrap over people of the difference in `separation` on the same pairs, two-sided, times
+    the number of rivals (Bonferroni). The way in force stays unless another is better by that test. Plain values for
+    JSON: `as_configured`, `best`, `findings`, `trials`, `told_apart` (whether the best way beats chance, p < 0.01).
+    """
+    _check(pairs)
+    trials: dict[Way, Trial] = {}
+    steps = _Steps(progress, len(pairs.names), 2 * len(SCALES) + len(ZOOMS) + 2)
+
+    def tried(way: Way) -> Trial:
+        if way not in trials:
+            trials[way] = _try(embedder, pairs, way, batch_size, steps)
+        return trials[way]
+
+    start = Way(spec=embedder.input)
+    inputs = [start, *(Way(spec=spec) for spec in _specs(embedder.input))]
+    chosen, findings = _choose([tried(way) for way in dict.fromkeys(inputs)], pairs, "input")
+    crops = [chosen, *(replace(chosen, zoom=zoom) for zoom in ZOOMS)]
+    chosen, crop_findings = _choose([tried(way) for way in crops], pairs, "crop")
+    chosen, flip_findings = _choose([tried(way) for way in (chosen, replace(chosen, flip=True))], pairs, "flip")
+    best = trials[chosen]
+    return {
+        "as_configured": _describe(trials[start]),
+        "best": _describe(best),
+        "told_apart": _beats_chance(best, pairs),
+        "findings": [_finding(finding) for finding in (*findings, *crop_findings, *flip_findings)],
+        "trials": [_describe(trial) for trial in trials.values()],
+        "num_pairs": len(pairs.same),
+        "people": people_of(pairs).rule,
+    }
+
+
+def overrides(way: dict[str, Any], given: InputSpec) -> list[str]:
+    """The `key=value` words for the command line that feed the network in this way of `diagnose`, not as `given`."""
+    words = [f"input.{key}={way[key]:g}" for key in ("mean", "std") if way[key] != getattr(given, key)]
+    words += [f"input.colour={way['colour']}"] if way["colour"] != given.colour else []
+    return words
+
+
+def _specs(given: InputSpec) -> Iterator[InputSpec]:
+    for colour in COLOURS:
+        for mean, std in SCALES.values():
+            yield replace(given, colour=colour, mean=mean, std=std)
+
+
+def _choose(trials: list[Trial], pairs: PairSet, question: str) -> tuple[Way, list[Finding]]:
+    """The way to go on with, and how sure that is: the first trial is the one in force."""
+    usable = [trial for trial in trials if trial.scores is not None]
+    if not usable:
+        raise UserError("the network's embeddings are zero or not finite in every way tried; its weights are broken")
+    ranked = sorted(usable, key=lambda trial: -trial.separation)
+    in_force = trials[0]
+    if in_force.scores is None:
+        return ranked[0].way, []
+    if ranked[0] is in_force:
+        rivals = ranked[1:2]
+        return in_force.way, [_compare(question, in_force, rival, pairs, len(usable) - 1) for rival in rivals]
+    found = _compare(question, ranked[0], in_force, pairs, len(usable) - 1)
+    return (ranked[0].way if found.significant else in_force.way), [found]
+
+
+def _compare(question: str, better: Trial, worse: Trial, pairs: PairSet, rivals: int) -> Finding:
+    assert better.scores is not None
+    assert worse.scores is not None
+    number = people_of(pairs).number
+    drawn = np.array(
+        [
+            separation(better.scores, pairs.same, weights) - separation(worse.scores, pairs.same, weights)
+            for weights in bootstrap_weights(number[pairs.first], number[pairs.second], pairs.same, DRAWS)
+        ]
+    )
+    inside, finite = quantiles(drawn), drawn[np.isfinite(drawn)]
+    p_value = 2 * (1 + np.count_nonzero(finite <= 0)) / (1 + len(finite))
+    return Finding(
+        question=question,
+        better=better.way,
+        worse=worse.way,
+        difference=better.separation - worse.separation,
+        low=inside.low,
+        high=inside.high,
+        p_value=float(min(1.0, p_value * max(1, rivals))),
+    )
+
+
+def _try(embedder: Embeds, pairs: PairSet, way: Way, batch_size: int, steps: _Steps) -> Trial:
+    changed: Any = replace(embedder, input=way.spec)  # pyright: ignore[reportArgumentType] - every Embeds is a dataclass
+    images = (_zoomed(image, way.zoom) for image in prepared_images(pairs, way.spec))
+    try:
+        vectors = changed.embed(images, flip=way.flip, batch_size=batch_size, progress=steps.next())
+    except UserError:
+        pairs.read(0)  # an image that cannot be read is an error of its own
+        return Trial(way=way, scores=None, separation=-np.inf, accuracy=0.5)
+    scores = pair_scores(vectors, pairs)
+    best = metrics.best_threshold_accuracy(scores, pairs.same)
+    return Trial(way=way, scores=scores, separation=separation(scores, pairs.same), accuracy=best.accuracy)
+
+
+class _Steps:
+    """One progress over several trials."""
+
+    def __init__(self, progress: Progress | None, images: int, trials: int) -> None:
+        self._progress, self._images, self._trials, self._started = progress, images, trials, 0
+
+    def next(self) -> Callable[[int, int], None] | None:
+        progress, before = self._progress, self._started * self._images
+        self._started += 1
+        return progress and (lambda done, _total: progress(before + done, self._images * self._trials))
+
+
+def _zoomed(image: Image, zoom: float) -> Image:
+    if zoom == 1:
+        return image
+    height, width = image.shape[:2]
+    across, down = (1 - zoom) * (width - 1) / 2, (1 - zoom) * (height - 1) / 2
+    matrix = np.array([[zoom, 0, across], [0, zoom, down]])
+    return cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
+
+
+def _moments(values: Floats, weights: NDArray[Any]) -> tuple[float, float]:
+    total = float(weights.sum())
+    if not total:
+        return np.nan, np.nan
+    mean = float((weights * values).sum() / total)
+    return mean, float((weights * (values - mean) ** 2).sum() / total)
+
+
+def _beats_chance(trial: Trial, pairs: PairSet) -> bool:
+    """By a sign test of the decisions at the median score, which no label chose."""
+    assert trial.scores is not None
+    right = (trial.scores > np.median(trial.scores)) == pairs.same
+    wins = int(np.count_nonzero(right))
+    return 2 * wins > len(right) and sign_test(wins, len(right) - wins) < SIGNIFICANT
+
+
+def _check(pairs: PairSet) -> None:
+    same = int(np.count_nonzero(pairs.same))
+    if min(same, len(pairs.same) - same) < 10:
+        raise UserError(f"{same} same and {len(pairs.same) - same} different pairs; a diagnosis needs 10 of each at least")
+
+
+def _describe(trial: Trial) -> dict[str, Any]:
+    usable = trial.scores is not None
+    return {
+        **_way(trial.way),
+        "separation": trial.separation if usable else None,
+        "accuracy": trial.accuracy if usable else None,
+    }
+
+
+def _way(way: Way) -> dict[str, Any]:
+    spec = way.spec
+    return {
+        "name": way.name(),
+        "colour": spec.colour,
+        "mean": spec.mean,
+        "std": spec.std,
+        "zoom": way.zoom,
+        "flip": way.flip,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "question": finding.question,
+        "better": finding.better.name(),
+        "worse": finding.worse.name(),
+        "difference": finding.difference,
+        "low": finding.low,
+        "high": finding.high,
+        "p_value": finding.p_value,
+        "significant": finding.significant,
+    }
