@@ -9,11 +9,13 @@ import typer
 from faceprint.cli import (
     bench,
     centres,
+    compare,
     data,
     data_check,
     data_clean,
     data_loading,
     data_pairs,
+    doctor,
     embed,
     evaluate,
     export,
@@ -51,6 +53,8 @@ app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
 app.command("centres")(centres.centres)
 app.command("harden")(harden.harden)
+app.command("compare")(compare.compare)
+app.command("doctor")(doctor.doctor)
 app.command("plot")(plot.plot)
 app.command("zoo")(zoo.zoo)
 app.add_typer(bench.app, name="bench")

@@ -62,7 +62,8 @@ def fnmr_by_years(
     shape = (int(people.max()) + 1, len(limits) - 1)
     cell = people * shape[1] + place
     mated, missed = (
-        np.bincount(chosen, minlength=shape[0] * shape[1]).reshape(shape) for chosen in (cell, cell[values <= threshold])
+        np.bincount(chosen, minlength=shape[0] * shape[1]).reshape(shape)
+        for chosen in (cell, cell[values <= threshold])
     )
     bands = _bands(mated, missed, draws, seed)
     return [_bin(limits[at : at + 2], mated[:, at], missed[:, at], bands[at]) for at in range(shape[1])]

@@ -106,9 +106,7 @@ def analyse_ageing(
     scores = subject.scores(chosen)
     limit = _threshold(scores, chosen.same, far, threshold)
     people, same = people_of(chosen), chosen.same
-    bins = fnmr_by_years(
-        scores[same], elapsed, people.number[chosen.first[same]], limit, edges=edges, draws=draws
-    )
+    bins = fnmr_by_years(scores[same], elapsed, people.number[chosen.first[same]], limit, edges=edges, draws=draws)
     return {
         "analysis": "ageing",
         "model": subject.model,
@@ -178,7 +176,10 @@ def analyse_robustness(
         "far": far,
         "threshold": point.threshold,
         "seed": seed,
-        "clean": {"accuracy": summarize(scores, chosen)["accuracy"], **rates(scores, chosen.same, far, point.threshold)},
+        "clean": {
+            "accuracy": summarize(scores, chosen)["accuracy"],
+            **rates(scores, chosen.same, far, point.threshold),
+        },
         "rows": rows,
     }
 
@@ -240,7 +241,9 @@ def _rfw_sets(images: str, lists: str) -> Iterator[Annotated] | list[Annotated]:
     """RFW: `lists` holds GROUP_pairs.txt, at any depth; `images` a folder GROUP for each."""
     found = sorted(Path(lists).rglob("*_pairs.txt"))
     if len(found) < 2:
-        raise UserError(f"{lists}: {len(found)} lists GROUP_pairs.txt in it or below; RFW has one for each of four groups")
+        raise UserError(
+            f"{lists}: {len(found)} lists GROUP_pairs.txt in it or below; RFW has one for each of four groups"
+        )
     sets: list[Annotated] = []
     for path in found:
         group = path.name.removesuffix("_pairs.txt")

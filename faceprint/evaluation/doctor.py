@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -90,22 +90,44 @@ def separation(scores: Floats, same: NDArray[np.bool_], weights: NDArray[Any] | 
     return (a - b) / spread if spread else 0.0 * (a - b)
 
 
+def some_of(pairs: PairSet, count: int) -> PairSet:
+    """At most `count` pairs of each kind, spread evenly over the set, and only their images."""
+    kinds = (np.flatnonzero(pairs.same), np.flatnonzero(~pairs.same))
+    kept = np.sort(np.concatenate([kind[_spread(len(kind), count)] for kind in kinds]))
+    used, numbers = np.unique([pairs.first[kept], pairs.second[kept]], return_inverse=True)
+    first, second = numbers.reshape(2, -1)
+    return replace(
+        pairs,
+        names=[pairs.names[image] for image in used.tolist()],
+        read=lambda i: pairs.read(int(used[i])),
+        first=first,
+        second=second,
+        same=pairs.same[kept],
+        fold=pairs.fold[kept],
+    )
+
+
+def _spread(length: int, count: int) -> NDArray[np.int64]:
+    return np.linspace(0, length - 1, min(length, count)).astype(np.int64)
+
+
 def diagnose(
     embedder: Embeds, pairs: PairSet, *, batch_size: int = 64, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Try colour orders and scales together, then crops, then flip with the best of these, and compare.
 
     Each comparison is a bootstrap over people of the difference in `separation` on the same pairs, two-sided, times
-    the number of rivals (Bonferroni). The way in force stays unless another is better by that test. Plain values for
+    the number of rivals (Bonferroni). All images are held in memory: give few pairs (`some_of`). The way in force stays unless another is better by that test. Plain values for
     JSON: `as_configured`, `best`, `findings`, `trials`, `told_apart` (whether the best way beats chance, p < 0.01).
     """
     _check(pairs)
+    images = list(prepared_images(pairs, embedder.input))
     trials: dict[Way, Trial] = {}
     steps = _Steps(progress, len(pairs.names), 2 * len(SCALES) + len(ZOOMS) + 2)
 
     def tried(way: Way) -> Trial:
         if way not in trials:
-            trials[way] = _try(embedder, pairs, way, batch_size, steps)
+            trials[way] = _try(embedder, pairs, images, way, batch_size, steps)
         return trials[way]
 
     start = Way(spec=embedder.input)
@@ -178,13 +200,12 @@ def _compare(question: str, better: Trial, worse: Trial, pairs: PairSet, rivals:
     )
 
 
-def _try(embedder: Embeds, pairs: PairSet, way: Way, batch_size: int, steps: _Steps) -> Trial:
-    changed: Any = replace(embedder, input=way.spec)  # pyright: ignore[reportArgumentType] - every Embeds is a dataclass
-    images = (_zoomed(image, way.zoom) for image in prepared_images(pairs, way.spec))
+def _try(embedder: Embeds, pairs: PairSet, images: Sequence[Image], way: Way, batch_size: int, steps: _Steps) -> Trial:
+    changed: Any = replace(cast(Any, embedder), input=way.spec)
+    seen = [_zoomed(image, way.zoom) for image in images]
     try:
-        vectors = changed.embed(images, flip=way.flip, batch_size=batch_size, progress=steps.next())
-    except UserError:
-        pairs.read(0)  # an image that cannot be read is an error of its own
+        vectors = changed.embed(seen, flip=way.flip, batch_size=batch_size, progress=steps.next())
+    except UserError:  # the images are sound: embeddings that are zero or not finite
         return Trial(way=way, scores=None, separation=-np.inf, accuracy=0.5)
     scores = pair_scores(vectors, pairs)
     best = metrics.best_threshold_accuracy(scores, pairs.same)
@@ -231,7 +252,9 @@ def _beats_chance(trial: Trial, pairs: PairSet) -> bool:
 def _check(pairs: PairSet) -> None:
     same = int(np.count_nonzero(pairs.same))
     if min(same, len(pairs.same) - same) < 10:
-        raise UserError(f"{same} same and {len(pairs.same) - same} different pairs; a diagnosis needs 10 of each at least")
+        raise UserError(
+            f"{same} same and {len(pairs.same) - same} different pairs; a diagnosis needs 10 of each at least"
+        )
 
 
 def _describe(trial: Trial) -> dict[str, Any]:

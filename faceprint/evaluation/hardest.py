@@ -62,7 +62,9 @@ def _column(title: str, pairs: PairSet, scores: NDArray[np.float64], chosen: Int
         names = [f"{scores[pair]:.4f}", *(_short(pairs.names[number]) for number in (a, b))]
         rows.append(np.concatenate([_faces(pairs, [a, b]), _text(names, _SIDE + _GAP)], axis=1))
     width = max(row.shape[1] for row in rows)
-    return np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows])
+    return np.concatenate(
+        [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
+    )
 
 
 def _faces(pairs: PairSet, numbers: Sequence[int]) -> Image:

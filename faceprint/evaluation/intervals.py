@@ -162,9 +162,7 @@ def compare(
     weights = bootstrap_weights(first, second, same, draws, seed)
     drawn = np.stack([b(weight) - a(weight) for weight in weights])
     values = b(ones) - a(ones)
-    return {
-        name: _difference(float(values[place]), drawn[:, place], level) for place, name in enumerate(a.names)
-    }
+    return {name: _difference(float(values[place]), drawn[:, place], level) for place, name in enumerate(a.names)}
 
 
 def _difference(value: float, drawn: Floats, level: float) -> Difference:

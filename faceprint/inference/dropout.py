@@ -25,7 +25,9 @@ def dropout_features(model: str, device: str = "auto", seed: int = 0) -> Callabl
     if Path(model).suffix.lower() == ".onnx":
         raise UserError(f"{model}: an ONNX file has no dropout; give a run or model folder, or another quality")
     network, where = load_model(Path(model))[0], resolve_device(device)
-    dropouts = [module for module in network.modules() if isinstance(module, nn.Dropout | nn.Dropout2d) and module.p > 0]
+    dropouts = [
+        module for module in network.modules() if isinstance(module, nn.Dropout | nn.Dropout2d) and module.p > 0
+    ]
     if not dropouts:
         raise UserError(f"{model}: the network has no dropout to vary; choose another quality, such as norm")
     network.to(where).eval()
