@@ -38,28 +38,32 @@ def evaluate(
     [bold]synthetic[/bold]: num_identities=200 images_per_identity=6 num_pairs=2000 difficulty=0.5 seed=0
     first_identity=0 size=112x112: generated people, which say nothing about photographs.
 
-    [bold]fairness[/bold]: images=DIR pairs=FILE, a CSV with group_a,group_b or BFW's table, or RFW's folder of lists.
-    [bold]ageing[/bold]: images=DIR pairs=FILE, a CSV with years, date_a,date_b or age_a,age_b; years=0,2,4 are the bins;
-    draws=1000. Any set of pairs, set=pairs|bin|synthetic with its options: [bold]quality[/bold] quality_of=norm (dropout
-    with passes=100, or a FILE of lines 'path quality'), [bold]robustness[/bold] kinds=blur,jpeg,resolution,rotation,mask
-    seed=0. All four: far=1e-3, and but for robustness threshold=T in its place.
+    [bold]fairness[/bold]: images=DIR pairs=FILE, a CSV with group_a,group_b or BFW's table, or pairs=DIR, RFW's lists.
+
+    [bold]ageing[/bold]: images=DIR pairs=FILE, a CSV with years, date_a,date_b or age_a,age_b; years=0,2,4 are the
+    bins; draws=1000.
+
+    [bold]quality[/bold], [bold]robustness[/bold]: any set of pairs, set=pairs|bin|synthetic with its options;
+    quality_of=norm, dropout (passes=100) or a FILE of lines 'path quality'; kinds=blur,jpeg,resolution,rotation,mask
+    seed=0. These four: far=1e-3 sets the one threshold, or (but for robustness) threshold=T.
 
     All: flip=true (sum the embeddings of image and mirror image), batch_size=64, device=auto, plot=FILE.png (ROC and
-    histograms). Sets of pairs: intervals=1000 (draws of people for 95 % intervals), hardest=FILE.png (the pairs that score
-    most wrongly). For an ONNX file that does not say what it takes: input.mean=127.5 input.std=127.5 input.colour=rgb
-    input.size=112x112.
+    histograms). Sets of pairs: intervals=1000 (draws of people for 95 % intervals), hardest=FILE.png (the pairs that
+    score most wrongly). For an ONNX file that does not say what it takes: input.mean=127.5 input.std=127.5
+    input.colour=rgb input.size=112x112.
 
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
     from faceprint.evaluation.analyses import ANALYSES
+    from faceprint.evaluation.hardest import write_hardest
     from faceprint.evaluation.protocols import PROTOCOLS, evaluate_pairs, protocol_options
     from faceprint.evaluation.report import plot_evaluation, table_rows
-    from faceprint.evaluation.hardest import write_hardest
     from faceprint.evaluation.uncertainty import interval_result, interval_rows
     from faceprint.plot_extra import check_plotting
 
     if protocol in ANALYSES:
-        return analyse(model, protocol, assignments or [], json_file)
+        analyse(model, protocol, assignments or [], json_file)
+        return
     if protocol not in PROTOCOLS:
         raise unknown("protocol", protocol, [*PROTOCOLS, *ANALYSES])
     options = read_options(assignments or [], [*protocol_options(protocol), *COMMON_KEYS], f"eval {protocol}")

@@ -60,7 +60,7 @@ class Subject:
 def analyse_fairness(
     subject: Subject, images: str, pairs: str, far: float = FAR, threshold: float | None = None
 ) -> dict[str, Any]:
-    """Rates by group at one threshold. `pairs` is a CSV with `group_a,group_b` or BFW's table, or RFW's folder of lists.
+    """Rates by group at one threshold. `pairs` is a CSV with `group_a,group_b`, BFW's table, or RFW's folder of lists.
 
     The threshold is that of `far` on all different pairs together, unless it is given.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -33,7 +33,7 @@ ZOOMS = (0.85, 1.2, 1.45)
 """Middles of crops made larger (above 1, for loose crops) or smaller."""
 SIGNIFICANT = 0.01
 """p-value, times the number of rivals, below which one way is called better than another."""
-DRAWS = 2000
+DRAWS = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,26 @@ class Finding:
         return self.p_value < SIGNIFICANT
 
 
+def _scales(way: Way) -> list[Way]:
+    return [replace(way, spec=replace(way.spec, mean=mean, std=std)) for mean, std in SCALES.values()]
+
+
+def _colours(way: Way) -> list[Way]:
+    return [replace(way, spec=replace(way.spec, colour=colour)) for colour in COLOURS]
+
+
+QUESTIONS: dict[str, Callable[[Way], list[Way]]] = {
+    "scale": _scales,
+    "colour": _colours,
+    "crop": lambda way: [replace(way, zoom=zoom) for zoom in ZOOMS],
+    "flip": lambda way: [replace(way, flip=True)],
+}
+"""What is asked, one after the other, and the rivals of the way that the answers before led to.
+
+Scale comes first: with the wrong one all else looks alike.
+"""
+
+
 def separation(scores: Floats, same: NDArray[np.bool_], weights: NDArray[Any] | None = None) -> float:
     """d' = (mean of same - mean of different) / sqrt((variance of same + variance of different) / 2), weighted.
 
@@ -114,34 +134,35 @@ def _spread(length: int, count: int) -> NDArray[np.int64]:
 def diagnose(
     embedder: Embeds, pairs: PairSet, *, batch_size: int = 64, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Try colour orders and scales together, then crops, then flip with the best of these, and compare.
+    """Try the rivals of each of `QUESTIONS`, with the best way so far, and compare.
 
     Each comparison is a bootstrap over people of the difference in `separation` on the same pairs, two-sided, times
-    the number of rivals (Bonferroni). All images are held in memory: give few pairs (`some_of`). The way in force stays unless another is better by that test. Plain values for
-    JSON: `as_configured`, `best`, `findings`, `trials`, `told_apart` (whether the best way beats chance, p < 0.01).
+    the number of rivals (Bonferroni). The way in force stays unless another is better by that test. All images are held
+    in memory: give few pairs (`some_of`). Plain values for JSON: `as_configured`, `best`, `findings`, `trials` and
+    `told_apart`, whether the best way beats chance, p < 0.01.
     """
     _check(pairs)
     images = list(prepared_images(pairs, embedder.input))
     trials: dict[Way, Trial] = {}
-    steps = _Steps(progress, len(pairs.names), 2 * len(SCALES) + len(ZOOMS) + 2)
+    steps = _Steps(progress, len(pairs.names), len(SCALES) + len(ZOOMS) + 2)
 
     def tried(way: Way) -> Trial:
         if way not in trials:
             trials[way] = _try(embedder, pairs, images, way, batch_size, steps)
         return trials[way]
 
-    start = Way(spec=embedder.input)
-    inputs = [start, *(Way(spec=spec) for spec in _specs(embedder.input))]
-    chosen, findings = _choose([tried(way) for way in dict.fromkeys(inputs)], pairs, "input")
-    crops = [chosen, *(replace(chosen, zoom=zoom) for zoom in ZOOMS)]
-    chosen, crop_findings = _choose([tried(way) for way in crops], pairs, "crop")
-    chosen, flip_findings = _choose([tried(way) for way in (chosen, replace(chosen, flip=True))], pairs, "flip")
+    chosen = start = Way(spec=embedder.input)
+    findings: list[Finding] = []
+    for question, rivals_of in QUESTIONS.items():
+        ways = dict.fromkeys([chosen, *rivals_of(chosen)])
+        chosen, found = _choose([tried(way) for way in ways], pairs, question)
+        findings += found
     best = trials[chosen]
     return {
         "as_configured": _describe(trials[start]),
         "best": _describe(best),
         "told_apart": _beats_chance(best, pairs),
-        "findings": [_finding(finding) for finding in (*findings, *crop_findings, *flip_findings)],
+        "findings": [_finding(finding) for finding in findings],
         "trials": [_describe(trial) for trial in trials.values()],
         "num_pairs": len(pairs.same),
         "people": people_of(pairs).rule,
@@ -153,12 +174,6 @@ def overrides(way: dict[str, Any], given: InputSpec) -> list[str]:
     words = [f"input.{key}={way[key]:g}" for key in ("mean", "std") if way[key] != getattr(given, key)]
     words += [f"input.colour={way['colour']}"] if way["colour"] != given.colour else []
     return words
-
-
-def _specs(given: InputSpec) -> Iterator[InputSpec]:
-    for colour in COLOURS:
-        for mean, std in SCALES.values():
-            yield replace(given, colour=colour, mean=mean, std=std)
 
 
 def _choose(trials: list[Trial], pairs: PairSet, question: str) -> tuple[Way, list[Finding]]:

@@ -71,8 +71,8 @@ def discard_curve(scores: ArrayLike, quality: ArrayLike, threshold: float) -> Di
 def stability(embeddings: ArrayLike) -> Floats:
     """SER-FIQ's quality (N,) of images from embeddings (M, N, D) of M passes with dropout on: 0 to 1, 1 is best.
 
-    2 sigmoid(-2 / M^2 sum_(i<j) d(x_i, x_j)), d the Euclidean distance of unit vectors (Terhoerst and others, "SER-FIQ",
-    CVPR 2020, equation 2). Raises `UserError` for fewer than two passes.
+    2 sigmoid(-2 / M^2 sum_(i<j) d(x_i, x_j)), d the Euclidean distance of unit vectors (Terhoerst and others, "SER-FIQ:
+    Unsupervised Estimation of Face Image Quality", CVPR 2020). Raises `UserError` for fewer than two passes.
     """
     vectors = np.asarray(embeddings, np.float64)
     if vectors.ndim != 3 or len(vectors) < 2:

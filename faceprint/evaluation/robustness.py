@@ -69,8 +69,8 @@ def supported_far(num_different: int, far: float) -> None:
         raise UserError(f"far is {far}; give a fraction between 0 and 1, such as 1e-3")
     if far * num_different < 1 - 1e-9:
         raise UserError(
-            f"{num_different:,} different pairs can't set a threshold for far={far:g}: at least {int(np.ceil(1 / far)):,}"
-            " are needed; give a larger far, or threshold=…"
+            f"{num_different:,} different pairs can't set a threshold for far={far:g}, which needs at least"
+            f" {int(np.ceil(1 / far)):,}; give a larger far, or threshold=…"
         )
 
 

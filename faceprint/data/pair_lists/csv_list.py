@@ -21,8 +21,8 @@ def is_csv(first: str) -> bool:
 def read_csv(path: Path) -> list[ListedPair]:
     """A header with the columns path_a, path_b, same (1/0, true/false, yes/no) and, if wanted, fold (a whole number).
 
-    The names of BFW's columns do as well, others are ignored. Without folds each kind's pairs are split into ten blocks in the order listed, fewer where
-    there are not ten of each kind.
+    The names of BFW's columns do as well (`csv_rows`), others are ignored. Without folds each kind's pairs are split
+    into ten blocks in the order listed, fewer where there are not ten of each kind.
     """
     rows = csv_rows(path)
     absent = [name for name in CSV_COLUMNS[:3] if name not in rows[0][1]]
