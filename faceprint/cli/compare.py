@@ -43,11 +43,11 @@ def compare(
     batch_size, device = count("batch_size", options, 64), options.pop("device", "auto")
     inputs = {key: options.pop(key) for key in _KEYS if key in options}
     pairs = load_pairs(protocol, options)
-    evaluations = [
+    a, b = (
         _evaluate(model, which, {"device": device, **_of(which, inputs)}, pairs, flipped, batch_size)
         for which, model in (("a", first), ("b", second))
-    ]
-    result = compare_evaluations(*evaluations, pairs, draws)
+    )
+    result = compare_evaluations(a, b, pairs, draws)
     print_table(
         f"{second} less {first}", ("measure", "A", "B", "B - A", "95 %", "p"), _rows(result), json_target=json_file
     )

@@ -24,7 +24,7 @@ def doctor(
 ) -> None:
     """Find out what a network wants to be fed: colour order, scale of the pixels, tightness of the crops, flip.
 
-    Each is tried on max_pairs=150 pairs of each kind, and called better only where a significance test says so. For a
+    Each is tried on max_pairs=300 pairs of each kind, and called better only where a significance test says so. For a
     network that was not trained on generated people only pairs of photographs tell: give some of your own, aligned.
 
     Example: faceprint doctor model.onnx pairs images=crops pairs=pairs.csv
@@ -34,7 +34,7 @@ def doctor(
 
     allowed = [*protocol_options(protocol), "max_pairs", "batch_size", "device", *INPUT_KEYS]
     options = read_options(assignments or [], allowed, f"doctor {protocol}")
-    max_pairs, batch_size = count("max_pairs", options, 150, 2000), count("batch_size", options, 64)
+    max_pairs, batch_size = count("max_pairs", options, 300, 2000), count("batch_size", options, 64)
     model_options = {key: options.pop(key) for key in ("device", *INPUT_KEYS) if key in options}
     pairs = some_of(load_pairs(protocol, options), max_pairs)
     embedder = open_embedder(model, model_options)
@@ -78,6 +78,11 @@ def _verdict(result: dict[str, Any]) -> list[str]:
         lines = ["As it is configured is best, or as good as any other way tried."]
     else:
         lines = [f"Best: {result['best']['name']}. {_advice(result)}"]
+    lines += [
+        f"{finding['better']} may be better than {finding['worse']}, which is in force; more pairs would tell."
+        for finding in result["findings"]
+        if finding["in_force"] == "worse" and not finding["significant"]
+    ]
     if not result["photographs"]:
         lines.append(
             "These are generated people: of a network trained on photographs they say little. Give real pairs."

@@ -76,7 +76,7 @@ def checked(function: Callable[..., T], what: str, given: int) -> Callable[..., 
     """`function`, whose later arguments are texts that are turned into what it wants. Raises `UserError`."""
     from pydantic import ConfigDict, ValidationError, validate_call
 
-    wrapped = validate_call(function, config=ConfigDict(arbitrary_types_allowed=True))
+    wrapped = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
 
     def call(*arguments: Any, **options: Any) -> T:
         try:

@@ -6,7 +6,7 @@ Each function takes a `Subject` and its own options, and gives plain values for 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -237,7 +237,7 @@ def _annotated_set(images: str, pairs: str) -> list[Annotated]:
     return [(chosen, [row["group_a"] for _, row in rows], [row["group_b"] for _, row in rows])]
 
 
-def _rfw_sets(images: str, lists: str) -> Iterator[Annotated] | list[Annotated]:
+def _rfw_sets(images: str, lists: str) -> list[Annotated]:
     """RFW: `lists` holds GROUP_pairs.txt, at any depth; `images` a folder GROUP for each."""
     found = sorted(Path(lists).rglob("*_pairs.txt"))
     if len(found) < 2:

@@ -63,7 +63,10 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Of one `question`: is `better` (a way) better than `worse`? `p_value` is corrected for `rivals` looked at."""
+    """Of one `question`: is `better` (a way) better than `worse`? `p_value` is corrected for the rivals looked at.
+
+    `in_force` says which of the two was in force when it was asked.
+    """
 
     question: str
     better: Way
@@ -72,6 +75,7 @@ class Finding:
     low: float
     high: float
     p_value: float
+    in_force: Literal["better", "worse"]
 
     @property
     def significant(self) -> bool:
@@ -187,12 +191,14 @@ def _choose(trials: list[Trial], pairs: PairSet, question: str) -> tuple[Way, li
         return ranked[0].way, []
     if ranked[0] is in_force:
         rivals = ranked[1:2]
-        return in_force.way, [_compare(question, in_force, rival, pairs, len(usable) - 1) for rival in rivals]
-    found = _compare(question, ranked[0], in_force, pairs, len(usable) - 1)
+        return in_force.way, [_compare(question, in_force, rival, pairs, len(usable) - 1, "better") for rival in rivals]
+    found = _compare(question, ranked[0], in_force, pairs, len(usable) - 1, "worse")
     return (ranked[0].way if found.significant else in_force.way), [found]
 
 
-def _compare(question: str, better: Trial, worse: Trial, pairs: PairSet, rivals: int) -> Finding:
+def _compare(
+    question: str, better: Trial, worse: Trial, pairs: PairSet, rivals: int, in_force: Literal["better", "worse"]
+) -> Finding:
     assert better.scores is not None
     assert worse.scores is not None
     number = people_of(pairs).number
@@ -212,6 +218,7 @@ def _compare(question: str, better: Trial, worse: Trial, pairs: PairSet, rivals:
         low=inside.low,
         high=inside.high,
         p_value=float(min(1.0, p_value * max(1, rivals))),
+        in_force=in_force,
     )
 
 
@@ -303,4 +310,5 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "high": finding.high,
         "p_value": finding.p_value,
         "significant": finding.significant,
+        "in_force": finding.in_force,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ def augmentation_of(kind: str, strength: float) -> Augmentation:
     """This degradation alone, on every image."""
     from faceprint.data.augment import Augmentation
 
-    return Augmentation(**{"flip": 0.0, **SWEEPS[kind].settings(strength)})
+    return replace(Augmentation(flip=0.0), **SWEEPS[kind].settings(strength))
 
 
 def degraded(images: Iterable[Image], augmentation: Augmentation, seed: int = 0) -> Iterator[Image]:

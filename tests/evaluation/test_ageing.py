@@ -37,7 +37,9 @@ def test_the_band_is_as_wide_as_theory_says() -> None:
     assert (row.low, row.high) == (pytest.approx(0.2 - width, abs=0.01), pytest.approx(0.2 + width, abs=0.01))
 
 
-@pytest.mark.parametrize(("years", "edges"), [([-1], (0, 2)), ([np.nan], (0, 2)), ([2], (0, 2)), ([1], (0, 0, 2)), ([1], (0,))])
+@pytest.mark.parametrize(
+    ("years", "edges"), [([-1], (0, 2)), ([np.nan], (0, 2)), ([2], (0, 2)), ([1], (0, 0, 2)), ([1], (0,))]
+)
 def test_refused(years: list[float], edges: tuple[float, ...]) -> None:
     with pytest.raises(UserError, match="years"):
         fnmr_by_years([0.5], years, [0], 0.5, edges=edges)

@@ -26,9 +26,7 @@ def test_rates_are_those_of_loops() -> None:
         assert found.fnmr[i] == sum(s <= 0.2 for s in mated) / len(mated)
         assert found.mated[i] == len(mated)
         for j, other in enumerate(groups):
-            tried = [
-                s for s, t, x, y in zip(scores, same, a, b, strict=True) if not t and {x, y} == {one, other}
-            ]
+            tried = [s for s, t, x, y in zip(scores, same, a, b, strict=True) if not t and {x, y} == {one, other}]
             assert found.fmr[i, j] == sum(s > 0.2 for s in tried) / len(tried)
             assert found.non_mated[i, j] == len(tried)
 

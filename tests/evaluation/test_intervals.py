@@ -16,7 +16,9 @@ from faceprint.evaluation.intervals import PairStatistics, bootstrap_weights, co
 FARS = ("1e-1", "1e-2")
 
 
-def made_up(seed: int, count: int = 240, folds: int = 4, ties: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def made_up(
+    seed: int, count: int = 240, folds: int = 4, ties: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     same = rng.random(count) < 0.5
     scores = np.clip(rng.normal(np.where(same, 0.4, 0.0), 0.25), -1, 1)
@@ -69,8 +71,9 @@ def test_the_interval_of_a_mean_over_people_is_that_of_theory() -> None:
 
 def test_comparison_of_a_model_with_itself_and_with_a_better_one() -> None:
     rng = np.random.default_rng(3)
-    first, second = np.array([*range(60), *(a for a, _ in combinations(range(60), 2))]), np.array(
-        [*range(60), *(b for _, b in combinations(range(60), 2))]
+    first, second = (
+        np.array([*range(60), *(a for a, _ in combinations(range(60), 2))]),
+        np.array([*range(60), *(b for _, b in combinations(range(60), 2))]),
     )
     same = np.arange(len(first)) < 60
     base = np.where(same, 0.3, 0.0)

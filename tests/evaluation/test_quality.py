@@ -80,7 +80,7 @@ def test_files_of_qualities(tmp_path: Path) -> None:
         read_qualities(flat, ["b/3.jpg"])
     for line in ("1.jpg", "1.jpg nan", "1.jpg x", " 3"):
         flat.write_text(f"1.jpg 1\n{line}\n")
-        with pytest.raises(UserError, match="flat.txt:2: expected 'path quality'"):
+        with pytest.raises(UserError, match=r"flat\.txt:2: expected 'path quality'"):
             read_qualities(flat, ["1.jpg"])
 
 
