@@ -67,7 +67,10 @@ def analyse_fairness(
     sets = _rfw_sets(images, pairs) if Path(pairs).is_dir() else _annotated_set(images, pairs)
     scores = [subject.scores(chosen) for chosen, _, _ in sets]
     every, same = np.concatenate(scores), np.concatenate([chosen.same for chosen, _, _ in sets])
-    group_a, group_b = ([name for part in sets for name in part[place]] for place in (1, 2))
+    group_a, group_b = (
+        [name for _, names, _ in sets for name in names],
+        [name for _, _, names in sets for name in names],
+    )
     limit = _threshold(every, same, far, threshold)
     found = fairness.group_rates(every, same, group_a, group_b, limit)
     within = found.fmr.diagonal()

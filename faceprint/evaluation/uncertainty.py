@@ -61,14 +61,16 @@ def compare_evaluations(a: Evaluation, b: Evaluation, pairs: PairSet, draws: int
 def interval_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """(name, value) of `interval_result` for people."""
     rows = [
-        (f"{name.replace('_', ' ')}, 95 %", f"{row['low']:.5f} … {row['high']:.5f}" + _undefined(row["undefined"]))
+        (f"{name.replace('_', ' ')}, 95 %", f"{row['low']:.5f} … {row['high']:.5f}" + _remark(row))
         for name, row in result["figures"].items()
     ]
     return [*rows, ("", f"{result['draws']:,} draws of {result['people']:,} people ({result['people_rule']})")]
 
 
-def _undefined(count: int) -> str:
-    return f"  ({count:,} draws without)" if count else ""
+def _remark(row: dict[str, Any]) -> str:
+    if row["low"] == row["high"]:
+        return "  (no width: no errors that draws could vary; it says nothing)"
+    return f"  ({row['undefined']:,} draws had pairs of one kind only)" if row["undefined"] else ""
 
 
 def _statistics(evaluation: Evaluation, pairs: PairSet) -> intervals.PairStatistics:
