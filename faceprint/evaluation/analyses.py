@@ -103,8 +103,9 @@ def analyse_ageing(
     `pairs` is a CSV with `years`, `date_a,date_b` (2020-12-31) or `age_a,age_b`; same pairs need them. The threshold is
     that of `far` on the different pairs, unless it is given.
     """
-    chosen = file_pairs(images, pairs)
-    elapsed = _elapsed(Path(pairs), chosen.same)
+    columns = _told_by(Path(pairs))
+    chosen = file_pairs(images, pairs, layout="csv")
+    elapsed = _elapsed(Path(pairs), columns, chosen.same)
     edges = _edges(years)
     scores = subject.scores(chosen)
     limit = _threshold(scores, chosen.same, far, threshold)
@@ -290,15 +291,20 @@ def _accuracies(names: list[str], sets: list[Annotated], scores: list[Floats]) -
     }
 
 
-def _elapsed(path: Path, same: Bools) -> Floats:
-    """Years (M,) between the images of each same pair."""
-    rows = csv_rows(path)
-    columns = rows[0][1]
-    for names, between in _ELAPSED.items():
+def _told_by(path: Path) -> tuple[str, ...]:
+    """The columns that tell the years between two images."""
+    columns = csv_rows(path)[0][1]
+    for names in _ELAPSED:
         if all(name in columns for name in names):
-            chosen = [row for row, kept in zip(rows, same.tolist(), strict=True) if kept]
-            return np.array([_years(path, number, [row[name] for name in names], between) for number, row in chosen])
+            return names
     raise UserError(f"{path}:1: no column years, nor date_a and date_b, nor age_a and age_b")
+
+
+def _elapsed(path: Path, names: tuple[str, ...], same: Bools) -> Floats:
+    """Years (M,) between the images of each same pair."""
+    rows = zip(csv_rows(path), same.tolist(), strict=True)
+    told = [(number, [row[name] for name in names]) for (number, row), kept in rows if kept]
+    return np.array([_years(path, number, texts, _ELAPSED[names]) for number, texts in told])
 
 
 def _years(path: Path, number: int, texts: list[str], between: Callable[..., float]) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,8 @@ def dull(batch: np.ndarray) -> np.ndarray:
 def opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(path: str, input_overrides: dict[str, str] | None = None, device: str = "auto") -> Embedder:
         features = dull if "dull" in str(path) else small
-        return Embedder(features=features, input=InputSpec(), embedding_dim=192, name=str(path))
+        dim = features(np.zeros((1, 3, 112, 112), np.float32)).shape[1]
+        return Embedder(features=features, input=InputSpec(), embedding_dim=dim, name=str(path))
 
     monkeypatch.setattr(faceprint.inference, "load", load)
 
@@ -58,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = sorted(str(path.relative_to(where / "crops")) for path in (where / "crops").rglob("*.png"))
     with (where / "pairs.csv").open("w") as file:
         rows = csv.writer(file)
-        rows.writerow("path_a,path_b,same,fold,group_a,group_b,years".split(","))
+        rows.writerow(["path_a", "path_b", "same", "fold", "group_a", "group_b", "years"])
         for i, a in enumerate(names):
             for j, b in enumerate(names[:i]):
                 groups = ("oak" if i < 12 else "elm"), ("oak" if j < 12 else "elm")
@@ -107,7 +110,9 @@ def test_the_table_of_bfw(folder: Path) -> None:
     rows = list(csv.DictReader((folder / "pairs.csv").open()))
     with (folder / "bfw.csv").open("w") as file:
         out = csv.writer(file)
-        out.writerow("fold,p1,p2,label,id1,id2,att1,att2,a1,a2,g1,g2,e1,e2,score".split(","))
+        out.writerow(
+            ["fold", "p1", "p2", "label", "id1", "id2", "att1", "att2", "a1", "a2", "g1", "g2", "e1", "e2", "score"]
+        )
         for row in rows:
             out.writerow(
                 [
@@ -136,7 +141,7 @@ def test_the_lists_of_rfw(folder: Path) -> None:
         (folder / "txts" / group).mkdir(parents=True, exist_ok=True)
         for name in mine:
             (folder / "data" / group / name).symlink_to(folder / "crops" / name)
-        lines = [f"{name}\t1\t2" for name in mine] + [f"{a}\t1\t{b}\t1" for a, b in zip(mine, mine[1:], strict=False)]
+        lines = [f"{name}\t1\t2" for name in mine] + [f"{a}\t1\t{b}\t1" for a, b in pairwise(mine)]
         (folder / "txts" / group / f"{group}_pairs.txt").write_text("\n".join(lines) + "\n")
     found = result_of(folder, "eval", "m", "fairness", f"images={folder}/data", f"pairs={folder}/txts", "far=0.5")
     assert (found["groups"]["Oaks"]["mated"], found["groups"]["Ashes"]["non_mated"]) == (4, 3)
@@ -241,6 +246,4 @@ def test_doctor_says_that_generated_people_say_little(folder: Path) -> None:
 def test_mistakes(words: list[str], message: str) -> None:
     found = run("eval", "m", *words).exception
     assert isinstance(found, UserError)
-    import re
-
     assert re.search(message, str(found)), str(found)
