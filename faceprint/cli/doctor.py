@@ -34,7 +34,7 @@ def doctor(
 
     allowed = [*protocol_options(protocol), "max_pairs", "batch_size", "device", *INPUT_KEYS]
     options = read_options(assignments or [], allowed, f"doctor {protocol}")
-    max_pairs, batch_size = count("max_pairs", options, 300, 2000), count("batch_size", options, 64)
+    max_pairs, batch_size = count("max_pairs", options, 300, 1000), count("batch_size", options, 64)
     model_options = {key: options.pop(key) for key in ("device", *INPUT_KEYS) if key in options}
     pairs = some_of(load_pairs(protocol, options), max_pairs)
     embedder = open_embedder(model, model_options)

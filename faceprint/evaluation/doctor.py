@@ -102,16 +102,21 @@ Scale comes first: with the wrong one all else looks alike.
 """
 
 
-def separation(scores: Floats, same: NDArray[np.bool_], weights: NDArray[Any] | None = None) -> float:
-    """d' = (mean of same - mean of different) / sqrt((variance of same + variance of different) / 2), weighted.
+def separation(scores: Floats, same: NDArray[np.bool_]) -> float:
+    """d' = (mean of same - mean of different) / sqrt((variance of same + variance of different) / 2).
 
     It uses every score, so it tells ways apart where accuracies, which rest on a few errors, are equal. 0 where all
-    scores are equal; NaN where one kind has no weight.
+    scores are equal.
     """
-    weight = np.ones(len(scores)) if weights is None else weights
-    (a, spread_a), (b, spread_b) = (_moments(scores[kind], weight[kind]) for kind in (same, ~same))
-    spread = float(np.sqrt((spread_a + spread_b) / 2))
-    return (a - b) / spread if spread else 0.0 * (a - b)
+    return float(separations(scores, same, np.ones((1, len(scores))))[0])
+
+
+def separations(scores: Floats, same: NDArray[np.bool_], weights: NDArray[Any]) -> Floats:
+    """`separation` (B,) for each row of `weights` (B, P); NaN where one kind has no weight."""
+    centred = scores - scores.mean()
+    (a, spread_a), (b, spread_b) = (_moments(centred[kind], weights[:, kind]) for kind in (same, ~same))
+    spread = np.sqrt((spread_a + spread_b) / 2)
+    return np.divide(a - b, spread, out=0.0 * (a - b), where=spread > 1e-12)
 
 
 def some_of(pairs: PairSet, count: int) -> PairSet:
@@ -202,12 +207,9 @@ def _compare(
     assert better.scores is not None
     assert worse.scores is not None
     number = people_of(pairs).number
-    drawn = np.array(
-        [
-            separation(better.scores, pairs.same, weights) - separation(worse.scores, pairs.same, weights)
-            for weights in bootstrap_weights(number[pairs.first], number[pairs.second], pairs.same, DRAWS)
-        ]
-    )
+    first, second = number[pairs.first], number[pairs.second]
+    weights = np.stack([*bootstrap_weights(first, second, pairs.same, DRAWS)]).astype(np.float64)
+    drawn = separations(better.scores, pairs.same, weights) - separations(worse.scores, pairs.same, weights)
     inside, finite = quantiles(drawn), drawn[np.isfinite(drawn)]
     p_value = 2 * (1 + np.count_nonzero(finite <= 0)) / (1 + len(finite))
     return Finding(
@@ -255,12 +257,12 @@ def _zoomed(image: Image, zoom: float) -> Image:
     return cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
 
 
-def _moments(values: Floats, weights: NDArray[Any]) -> tuple[float, float]:
-    total = float(weights.sum())
-    if not total:
-        return np.nan, np.nan
-    mean = float((weights * values).sum() / total)
-    return mean, float((weights * (values - mean) ** 2).sum() / total)
+def _moments(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Mean and variance (B,) of `values` (P,) for each row of `weights` (B, P); NaN where a row weighs nothing."""
+    total = weights.sum(axis=1)
+    total = np.where(total > 0, total, np.nan)
+    mean = weights @ values / total
+    return mean, np.maximum(weights @ values**2 / total - mean**2, 0)
 
 
 def _beats_chance(trial: Trial, pairs: PairSet) -> bool:

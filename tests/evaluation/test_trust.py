@@ -13,7 +13,7 @@ import pytest
 from faceprint.data.pixels import InputSpec
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
-from faceprint.evaluation.doctor import diagnose, overrides, separation, some_of
+from faceprint.evaluation.doctor import diagnose, overrides, separation, separations, some_of
 from faceprint.evaluation.hardest import hardest, hardest_sheet, write_hardest
 from faceprint.evaluation.pairs import PairSet, synthetic_pairs
 from faceprint.evaluation.people import people_of
@@ -102,8 +102,10 @@ def test_rates_keep_the_old_threshold() -> None:
 def test_separation_by_hand() -> None:
     scores, same = np.array([0.8, 0.6, 0.1, 0.3]), np.array([True, True, False, False])
     assert separation(scores, same) == pytest.approx(0.5 / 0.1)
-    twice = separation(np.array([0.8, 0.8, 0.6, 0.1, 0.3]), np.array([True] * 3 + [False] * 2))
-    assert separation(scores, same, np.array([2, 1, 1, 1])) == pytest.approx(twice)
+    weighted = separations(scores, same, np.array([[2, 1, 1, 1], [0, 0, 1, 1]]))
+    assert weighted[0] == pytest.approx(separation(scores[[0, 0, 1, 2, 3]], same[[0, 0, 1, 2, 3]]))
+    assert np.isnan(weighted[1])
+    assert separation(np.ones(4), same) == 0
 
 
 def patient(wants: InputSpec, given: InputSpec) -> Embedder:
