@@ -49,11 +49,11 @@ reference: $(STAMP)
 	$(BIN)/python docs/generate_reference.py
 
 # torch first and pinned: an unpinned torch may be a CUDA build of several gigabytes.
-$(STAMP): pyproject.toml constraints.txt requirements-interop.txt
+$(STAMP): pyproject.toml constraints.txt build-constraints.txt requirements-interop.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint build-constraints.txt --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-interop.txt
 	touch $(STAMP)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -74,3 +74,12 @@ def _put(values: Any, keys: list[str], value: Any, name: str) -> Any:
     values = dict(values or {})
     values[keys[0]] = _put(values.get(keys[0]), keys[1:], value, name) if len(keys) > 1 else value
     return values
+
+
+def flatten(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every key of nested mappings."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value

@@ -394,6 +394,11 @@ class Optimizer(Section):
     """Applied to every weight, norms included."""
     clip_norm: Positive | None = None
     """Gradients of all weights together are scaled down to this length; null: they are not."""
+    lr_factors: dict[str, NonNegative] = {}
+    """Parts of the network with a learning rate of their own, as a pattern of weight names and a factor:
+    `{"layer1.*": 0.1}`. The last pattern that matches counts; 0 freezes."""
+    unfreeze: NonNegative | None = None
+    """Epoch from which parts frozen by a factor of 0 train at the full learning rate; null: never."""
 
 
 class Schedule(Section):
@@ -421,9 +426,17 @@ class Evaluation(Section):
     protocols: list[dict[str, Any]] = []
     """Each `{protocol: NAME, ...}` with that protocol's options, as `faceprint eval` takes them."""
     every: Count = 2000
-    """Evaluate every this many steps, and at the end; 0: at the end only."""
+    """Evaluate every this many steps or epochs, and at the end; 0: at the end only."""
+    unit: Literal["step", "epoch"] = "step"
+    """What `every` counts."""
     keep: Literal["best", "last"] = "best"
-    """Which weights end in `model/`: those with the best accuracy of the first protocol, or the last."""
+    """Which weights end in `model/`: those with the best figure of the first protocol, or the last."""
+    metric: str = "accuracy"
+    """The figure that decides which weights are best, as the result names it: accuracy, auc, tar_at_far.1e-3."""
+    patience: Count = 0
+    """Stop after so many evaluations in a row without a better figure; 0: never."""
+    before: bool = False
+    """Evaluate before the first step too, as suits weights that come by `init_from`."""
 
 
 class Checkpoint(Section):
@@ -432,7 +445,22 @@ class Checkpoint(Section):
     every: Count = 1000
     """Steps between checkpoints; 0: at the end only."""
     keep: PositiveInt = 2
-    """How many of them stay."""
+    """How many of them stay, the newest; that of the best evaluation stays besides."""
+    background: bool = True
+    """Write while the training goes on, from a copy in memory; false saves that memory, and the training waits."""
+
+
+class Distributed(Section):
+    """Several processes that train one network."""
+
+    compress: Literal["none", "bf16", "fp16"] = "none"
+    """Type that the network's gradients travel in between processes; half the bytes for slow networks."""
+    bucket_mb: PositiveInt = 25
+    """Gradients are sent in pieces of about this many megabytes, each as soon as it is complete."""
+    static_graph: bool = False
+    """Promise that every step uses the same weights, which lets gradients be sent with less book-keeping."""
+    timeout_seconds: Positive = 600.0
+    """How long a process waits for the others before the training fails."""
 
 
 class Log(Section):
@@ -440,8 +468,15 @@ class Log(Section):
 
     every: PositiveInt = 20
     """Steps between lines of `metrics.jsonl`."""
-    loggers: list[Literal["tensorboard"]] = []
-    """Where the same figures go besides."""
+    loggers: list[Literal["tensorboard", "wandb", "mlflow", "visdom"]] = []
+    """Where the same figures go besides `metrics.jsonl` and `training.log`. One that fails is left out with a
+    warning."""
+    project: str = "faceprint"
+    """Of wandb: the project; of mlflow: the experiment."""
+    visdom_server: str = "http://localhost"
+    """Of visdom: where the server is."""
+    visdom_port: Annotated[int, Field(ge=1, le=65535)] = 8097
+    """Of visdom: its port."""
 
 
 class Score(Section):
@@ -520,26 +555,37 @@ class Config(Section):
     loader: Loader = Loader()
     augment: Augment = Augment()
     batch_size: PositiveInt = 128
-    """Images in one pass of the network."""
-    accumulate: PositiveInt = 1
-    """Passes whose gradients make one step; the global batch is batch_size x accumulate x processes."""
+    """Images in one pass of the network, in each process."""
+    accumulate: PositiveInt | Literal["auto"] = "auto"
+    """Passes whose gradients make one step; the global batch is batch_size x processes x accumulate. auto: as many as
+    bring it nearest to reference_batch, 1 where that is null."""
     reference_batch: PositiveInt | None = None
     """The global batch that learning rate and schedule are stated for; null: the actual one."""
     epochs: Positive | None = None
     """Length of the training in passes over the data."""
     steps: PositiveInt | None = None
     """Length of the training in steps. Give exactly one of `epochs` and `steps`."""
+    skip_nonfinite: Count = 5
+    """Steps in a row that may be left out because loss or gradient is not finite; one more stops the training."""
     optimizer: Optimizer = Optimizer()
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share that the moving average of all weights keeps in each step, such as 0.9998; evaluations and `model/` take
+    the average. 0: none is kept."""
     schedule: Schedule = Schedule()
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
+    distributed: Distributed = Distributed()
     log: Log = Log()
     licence: str = "not stated"
     """Of the trained weights, written into the model file."""
     dry_run: bool = False
     """Tuning mode: train and report, save nothing."""
-    resume: bool = False
-    """Continue the run in `out` from its last checkpoint."""
+    profile: bool = False
+    """Trace five steps after the first ones: `profile/` in the run folder, and a table of the time by part."""
+    resume: bool | Literal["last_good"] = False
+    """Continue the run in `out` from its last checkpoint; last_good: from the newest that is whole."""
+    resume_changes: list[str] = []
+    """Keys, such as `optimizer`, that may differ from the run's own when it is resumed: the curve is another then."""
     published: Published | None = None
     """Of a recipe that reproduces a published row; does not change the training."""
 

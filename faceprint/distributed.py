@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from faceprint.errors import UserError
+
+T = TypeVar("T")
+
+# Newer releases of torch warn of the older name.
+_reduce_scatter: Callable[[Tensor, Tensor], object] = getattr(
+    dist, "reduce_scatter_single", dist.reduce_scatter_tensor
+)
+
+
+@contextmanager
+def world(timeout_seconds: float = 600.0) -> Generator[None]:
+    """Join the processes that a launcher such as torchrun started, and leave them at the end.
+
+    The launcher says so in RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; without them, and in a world of one, this
+    does nothing. Tensors in CPU memory go by gloo, those on CUDA devices by nccl; the process takes the device of its
+    LOCAL_RANK. A collective that waits longer than `timeout_seconds` ends in an error. Raises `UserError` where the
+    others cannot be met.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or world_size() > 1:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+    except (RuntimeError, ValueError) as error:  # DistNetworkError and DistStoreError are RuntimeErrors
+        raise UserError(
+            f"rank {os.environ.get('RANK', '?')} cannot join the other processes: {str(error).splitlines()[0]};"
+            " start all of them by torchrun, with one address and port of the first machine"
+        ) from error
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def local_rank() -> int:
+    """This process's number on its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def world_size() -> int:
@@ -52,11 +98,14 @@ class _GatherBatch(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        total = grads[0].contiguous()
-        dist.all_reduce(total)
-        first = sum(ctx.sizes[: rank()])
+        # Each process gets the sum of its own rows alone; all parts are made as long as the longest.
+        padded = grads[0].new_zeros(world_size(), max(ctx.sizes), *grads[0].shape[1:])
+        for row, part in zip(padded, grads[0].split(ctx.sizes), strict=True):
+            row[: len(part)] = part
+        own = torch.empty_like(padded[0])
+        _reduce_scatter(own, padded.flatten(0, 1))
         # Times the world: DistributedDataParallel averages over processes what is a sum here.
-        return total[first : first + ctx.sizes[rank()]] * world_size(), None
+        return own[: ctx.sizes[rank()]] * world_size(), None
 
 
 def gather_batch(rows: Tensor) -> Tensor:
@@ -80,3 +129,49 @@ def _gather_uneven(rows: Tensor, sizes: list[int]) -> Tensor:
     gathered = [torch.empty_like(padded) for _ in sizes]
     dist.all_gather(gathered, padded)
     return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])
+
+
+def gather_objects(value: T) -> list[T]:
+    """Every process's `value`, in rank order. Every process must call it."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def by_first_rank(function: Callable[[], T]) -> T:
+    """The value of `function`, called in rank 0 alone, in every process; its `UserError` is raised in every process.
+
+    For what only one process should do, such as writing a file of the run.
+    """
+    if world_size() == 1:
+        return function()
+    outcome: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            outcome[0] = function()
+        except UserError as error:
+            outcome[1] = str(error)
+    dist.broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise UserError(outcome[1])
+    return outcome[0]
+
+
+def together(function: Callable[[], T]) -> T:
+    """The value of `function`, called in every process; where it raises `UserError` in one, every process raises it.
+
+    For what may fail in one process alone, before a collective that the others would wait in.
+    """
+    if world_size() == 1:
+        return function()
+    value, mistake = None, None
+    try:
+        value = function()
+    except UserError as error:
+        mistake = f"rank {rank()}: {error}"
+    mistakes = [each for each in gather_objects(mistake) if each is not None]
+    if mistakes:
+        raise UserError(mistakes[0])
+    return value  # pyright: ignore[reportReturnType]

@@ -46,3 +46,9 @@ def ray_cluster() -> Iterator[RayCluster]:
     )
     yield RayCluster("local", workers=3)
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_cache_of_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests neither fill the user's cache folder nor find in it what others computed."""
+    monkeypatch.setenv("FACEPRINT_CACHE", "none")

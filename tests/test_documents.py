@@ -163,6 +163,13 @@ def test_the_how_to_with_data_of_every_shape(tmp_path: Path, monkeypatch: pytest
     assert losses[0] == losses[1] == losses[2] != losses[3]
 
 
+def test_the_how_to_that_watches_and_searches(tmp_path: Path) -> None:
+    assert execute("docs/how-to.md", "watch", tmp_path) == 3
+    for name in ("watched.html", "watched.png", "runs/watched/profile/rank-00000.json.gz", "runs/sweep/sweep.db"):
+        assert (tmp_path / name).stat().st_size > 1000, name
+    assert len(list((tmp_path / "runs" / "sweep").glob("trial_*/model/model.json"))) == 2
+
+
 def test_the_how_to_with_weights(tmp_path: Path) -> None:
     first = tmp_path / "backbone.pth"
     faceprint.models.export_weights(faceprint.create_model("mbf"), first)
@@ -212,6 +219,19 @@ def test_the_how_to_about_loading(tmp_path: Path) -> None:
     write_set(SyntheticFaces(3, 4), tmp_path / "crops", kind="folder")
     assert execute("docs/how-to.md", "loading", tmp_path) == 2
     assert (tmp_path / "sheet.png").stat().st_size > 100_000
+
+
+def test_the_how_to_of_evaluation(tmp_path: Path) -> None:
+    assert execute("docs/how-to/evaluate.md", "evaluate", tmp_path) == 11
+    first, second, third, table = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("first", "second", "third", "verification")
+    )
+    assert first["images_computed"] > 0
+    assert second["images_computed"] == 0
+    same = ("accuracy", "accuracy_std", "threshold", "eer", "auc", "tar_at_far", "mean_norm")
+    assert [first[key] for key in same] == [second[key] for key in same]
+    assert third["accuracy"] == pytest.approx(first["accuracy"], abs=0.01)  # other batches round otherwise
+    assert [*table["sets"]] == ["lfw", "cfp_fp"]
 
 
 def test_links_between_documents_lead_somewhere() -> None:

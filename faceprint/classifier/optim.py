@@ -152,11 +152,16 @@ class CentreOptimizer(torch.optim.Optimizer):
         scale = (square / (1 - BETA2 ** counts[:, None])).sqrt_().add_(EPS)
         return weights * (1 - group["lr"] * group["weight_decay"]) - group["lr"] * corrected / scale
 
-    def _update_whole(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        state, grad = self.state[parameter], parameter.grad
-        assert grad is not None
+    def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """What is remembered of a bias or a parameter of the margin."""
+        state = self.state[parameter]
         if not state:
             state["momentum"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        return state
+
+    def _update_whole(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        state, grad = self.moments(parameter), parameter.grad
+        assert grad is not None
         if self.name == "sgd":
             grad = grad + group["weight_decay"] * parameter
             state["momentum"].mul_(group["momentum"]).add_(grad)

@@ -37,6 +37,8 @@ class BatchStatistics(NamedTuple):
     """Number of classes that took part, over all processes; 0 for a loss without classes."""
     positives: float = 0.0
     """Number of those that are in the batch."""
+    cosines: tuple[Tensor, Tensor] | None = None
+    """Of each image (B,): with its own class, and with the most similar other one; None where there are none."""
 
 
 class PartialFC(nn.Module):
@@ -150,6 +152,7 @@ class PartialFC(nn.Module):
                 norms.detach().mean(),
                 classes.num_active,
                 positives,
+                (targets.cosine.detach(), best_other.detach()) if self.margin.normalized else None,
             )
 
     def make_optimizer(

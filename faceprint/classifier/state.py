@@ -6,10 +6,10 @@ training saved on n goes on with m.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -34,6 +34,25 @@ def save_classes(
     `classes` are a range of them (of class numbers, step 1), None: all. The file is there whole or not at all; its
     name says which classes are in it. Raises `UserError` for a range that this process does not have.
     """
+    file = class_file(classifier, optimizer, classes)
+    path = folder / file.name
+    write_whole(path, safetensors.torch.save(file.tensors, file.metadata))
+    return path
+
+
+class ClassFile(NamedTuple):
+    """A file of class centres: its name, and its content on the CPU."""
+
+    name: str
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
+@torch.no_grad()
+def class_file(
+    classifier: PartialFC, optimizer: CentreOptimizer | None = None, classes: range | None = None
+) -> ClassFile:
+    """What `save_classes` writes, brought up to date; tensors that are on the CPU are not copied."""
     if optimizer is not None:
         optimizer.flush()
     own = range(classifier.first_class, classifier.first_class + classifier.num_local)
@@ -47,21 +66,47 @@ def save_classes(
         "sub_centers": str(classifier.sub_centers),
         "first_class": str(wanted.start),
     }
-    path = folder / f"centres-{wanted.start:010d}-{wanted.stop:010d}.safetensors"
-    write_whole(path, safetensors.torch.save(tensors, described))
-    return path
+    return ClassFile(f"centres-{wanted.start:010d}-{wanted.stop:010d}.safetensors", tensors, described)
+
+
+def shared_state(classifier: PartialFC, optimizer: CentreOptimizer) -> dict[str, Any]:
+    """All else that the next step needs, the same in every process: counters, and what the margin learns."""
+    by_class = {"centres", "bias"}
+    return {
+        "buffers": {name: value for name, value in classifier.state_dict().items() if name not in by_class},
+        "steps": [group["steps"] for group in optimizer.param_groups],
+        "margin": [dict(optimizer.state[parameter]) for parameter in classifier.margin.parameters()],
+    }
+
+
+def load_shared_state(state: dict[str, Any], classifier: PartialFC, optimizer: CentreOptimizer) -> None:
+    """Take up what `shared_state` gave."""
+    own = {name: value for name, value in classifier.state_dict().items() if name not in state["buffers"]}
+    classifier.load_state_dict({**own, **state["buffers"]})
+    for group, steps in zip(optimizer.param_groups, state["steps"], strict=True):
+        group["steps"] = steps
+    for parameter, moments in zip(classifier.margin.parameters(), state["margin"], strict=True):
+        for name, tensor in moments.items():
+            optimizer.state[parameter][name] = tensor.to(parameter.device)
+
+
+def head_prefix(number: int, heads: Sized) -> str:
+    """What the names of head `number`'s files begin with, where there are several `heads`."""
+    return f"head{number:03d}-" if len(heads) > 1 else ""
 
 
 @torch.no_grad()
-def load_classes(folder: Path, classifier: PartialFC, optimizer: CentreOptimizer | None = None) -> None:
-    """Read the classes of this process from files that any number of processes wrote.
+def load_classes(
+    folder: Path, classifier: PartialFC, optimizer: CentreOptimizer | None = None, *, prefix: str = ""
+) -> None:
+    """Read the classes of this process from files that any number of processes wrote, of names with this `prefix`.
 
     Reads no other rows. Raises `UserError`, before anything is changed, where a class is in no file, where the files
     are of another number of classes, centres or dimensions, and where the optimiser's state is missing or another's.
     """
-    files = sorted(folder.glob(PATTERN))
+    files = sorted(folder.glob(prefix + PATTERN))
     if not files:
-        raise UserError(f"{folder}: has no class centres ({PATTERN})")
+        raise UserError(f"{folder}: has no class centres ({prefix + PATTERN})")
     subs = classifier.sub_centers
     wanted = range(classifier.first_class * subs, (classifier.first_class + classifier.num_local) * subs)
     with ExitStack() as stack:
@@ -122,9 +167,13 @@ def _tensors(classifier: PartialFC, optimizer: CentreOptimizer | None) -> Iterat
     yield "centres", classifier.centres
     if classifier.bias is not None:
         yield "bias", classifier.bias
-    if optimizer is not None:
-        for name, tensor in optimizer.state[classifier.centres].items():
-            yield f"optimizer.{name}", tensor
+    if optimizer is None:
+        return
+    for name, tensor in optimizer.state[classifier.centres].items():
+        yield f"optimizer.{name}", tensor
+    if classifier.bias is not None:
+        for name, tensor in optimizer.moments(classifier.bias).items():
+            yield f"optimizer.bias.{name}", tensor
 
 
 def _check(file: Path, described: dict[str, str], classifier: PartialFC) -> None:

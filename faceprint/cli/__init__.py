@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -22,6 +23,7 @@ from faceprint.cli import (
     harden,
     import_weights,
     plot,
+    sweep,
     train,
     verify,
     zoo,
@@ -56,6 +58,7 @@ app.command("harden")(harden.harden)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("plot")(plot.plot)
+app.command("sweep")(sweep.sweep)
 app.command("zoo")(zoo.zoo)
 app.add_typer(bench.app, name="bench")
 
@@ -73,6 +76,9 @@ def options(
 
 def main() -> None:
     """Run the command line. Exit status: 0 success, 2 a user's mistake (one line, no traceback), 1 failure."""
+    from rich.logging import RichHandler
+
+    logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=err, show_time=False, show_path=False)])
     try:
         app()
     except UserError as error:

@@ -40,8 +40,8 @@ def load_pairs(protocol: str, options: Mapping[str, str]) -> PairSet:
     try:
         return load_protocol(protocol, options)
     except MissingImagesError as error:
-        for name in error.missing:
-            err.print(f"missing: {name}", markup=False)
+        for line in error.lines():
+            err.print(line, markup=False)
         raise
 
 

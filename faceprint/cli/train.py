@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from faceprint.cli.output import JsonOption, err, print_table, write_json
+from faceprint.errors import UserError
 
 if TYPE_CHECKING:
     from faceprint.classifier.estimate import HeadEstimate
@@ -22,6 +24,12 @@ def train(
         Optional[list[str]],  # noqa: UP045 - read by typer at run time
         typer.Argument(metavar="key=value", help="Keys of the recipe with dotted names, such as optimizer.lr=0.05."),
     ] = None,
+    processes: Annotated[
+        int, typer.Option(metavar="N", help="Train in N processes of this machine, as torchrun would start them.")
+    ] = 1,
+    local_rank: Annotated[
+        int, typer.Option("--local-rank", "--local_rank", hidden=True, help="Of old launchers; LOCAL_RANK counts.")
+    ] = 0,
     json_file: JsonOption = None,
 ) -> None:
     """Train a network by a recipe and write a run folder.
@@ -31,37 +39,83 @@ def train(
     nothing).
 
     Example: faceprint train quickstart out=runs/first steps=100
+
+    On several GPUs or machines: faceprint train RECIPE --processes 8, or torchrun --nproc-per-node 8 [--nnodes …] -m
+    faceprint train RECIPE. A training that is asked to stop (SIGTERM, SIGUSR1) saves a checkpoint and exits with
+    status 75; resume=true continues it.
     """
+    if processes > 1:
+        start_processes(processes)
     from faceprint.config import load_config
+    from faceprint.distributed import rank, world
     from faceprint.errors import WorkerDied
     from faceprint.training.loop import TrainingFailedError
     from faceprint.training.loop import train as train_run
     from faceprint.training.run import open_run
+    from faceprint.training.stopping import STOPPED_EXIT
 
     config = load_config(recipe, overrides or [])
-    run = open_run(config)
-    err.print(describe(run), markup=False)
-    try:
-        with _Bar(run) as report:
-            outcome = train_run(run, report)
-    except (TrainingFailedError, WorkerDied) as error:
-        err.print(f"stopped: {error}", style="bold red", markup=False)
-        sys.exit(1)
+    with world(config.distributed.timeout_seconds):
+        run = open_run(config)
+        if rank() == 0:
+            err.print(describe(run), markup=False)
+        try:
+            with _Bar(run) as report:
+                outcome = train_run(run, report)
+        except (TrainingFailedError, WorkerDied) as error:
+            err.print(f"stopped: {error}", style="bold red", markup=False)
+            sys.exit(1)
+        if rank() == 0:
+            show(run, outcome, json_file)
+    if outcome.stopped:
+        sys.exit(STOPPED_EXIT)
+
+
+def start_processes(number: int) -> None:
+    """Become torchrun with `number` processes of this very command. Raises `UserError` inside of another launcher."""
+    if "WORLD_SIZE" in os.environ:
+        raise UserError(
+            "--processes starts processes, but a launcher such as torchrun has done so already; leave it out"
+        )
+    rest = [*sys.argv[1:]]
+    at = next(place for place, word in enumerate(rest) if word.split("=")[0] == "--processes")
+    del rest[at : at + (1 if "=" in rest[at] else 2)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
+    os.execv(sys.executable, [*launcher, "-m", "faceprint", *rest])
+
+
+def show(run: Any, outcome: Any, json_file: str | None) -> None:
+    """The end of the command: a table, what could not be read, and the JSON."""
     result = summary(run, outcome)
     shown = [
         (key.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
         for key, value in result.items()
-        if value is not None and key not in ("evaluations", "head_estimate")
+        if value is not None and key not in ("evaluations", "head_estimate", "profile")
     ]
     shown += [(f"{record['protocol']}: accuracy", f"{record['accuracy']:.4f}") for record in result["evaluations"]]
     print_table("Training", ("", ""), shown, json_target=json_file)
+    if outcome.profile:
+        show_profile(outcome.profile, json_file)
     for name, reason in list(outcome.unreadable.items())[:10]:
         err.print(f"unreadable: {reason or name}", markup=False)
+    if outcome.stopped:
+        err.print(f"stopped at step {run.step} as asked; resume=true continues", markup=False)
     write_json(result, json_file)
+
+
+def show_profile(rows: list[Any], json_file: str | None) -> None:
+    """Where the time of the traced steps went."""
+    on_device = rows[0].device_milliseconds is not None
+    table = [(row.part, f"{row.milliseconds:.2f}", f"{row.share:.1%}") for row in rows]
+    if on_device:
+        table = [(*cells, f"{row.device_milliseconds:.2f}") for cells, row in zip(table, rows, strict=True)]
+    columns = ("part", "ms a step", "share", *(("GPU ms",) if on_device else ()))
+    print_table("Time by part (communication goes on beside the others)", columns, table, json_target=json_file)
 
 
 def describe(run: Any) -> str:
     """Two lines before the first step: what is trained on what, with which derived numbers."""
+    from faceprint.distributed import world_size
     from faceprint.training.sources import skipped
 
     config, plan = run.config, run.trainer.plan
@@ -69,12 +123,18 @@ def describe(run: Any) -> str:
     where = "dry run: nothing is saved" if run.folder is None else f"run folder {run.folder}"
     if run.step:
         where += f", resumed at step {run.step}"
+    where += "".join(f"\npassed over: {mistake}" for mistake in run.passed_over)
+    passes = (
+        f" ({config.batch_size} x {world_size()} processes x {plan.accumulate})"
+        if plan.global_batch != config.batch_size
+        else ""
+    )
     passed_over = "".join(f"\npassed over: {count:,} {what}" for what, count in skipped(run.trainer.source).items())
     origin = f"\nstarts from: {run.trainer.origin}" if run.trainer.origin else ""
     return (
         f"{config.network.name} ({parameters / 1e6:.2f} M parameters), {config.margin.name},"
         f" {plan.num_images:,} images of {plan.num_classes:,} identities, {run.trainer.device}\n"
-        f"{plan.total_steps:,} steps of {plan.global_batch} images ({plan.epoch(plan.total_steps):.1f} epochs),"
+        f"{plan.total_steps:,} steps of {plan.global_batch} images{passes} ({plan.epoch(plan.total_steps):.1f} epochs),"
         f" learning rate {plan.base_lr:g}{describe_head(run.trainer.head)}; {where}{origin}{passed_over}"
     )
 
@@ -101,6 +161,7 @@ def summary(run: Any, outcome: Any) -> dict[str, Any]:
         "head_estimate": None if run.trainer.head is None else asdict(run.trainer.head),
         "best_accuracy": run.best,
         "evaluations": outcome.evaluation_records,
+        **({"profile": [asdict(row) for row in outcome.profile]} if outcome.profile else {}),
     }
 
 
@@ -117,6 +178,8 @@ class _Bar:
             TimeRemainingColumn,
         )
 
+        from faceprint.distributed import rank
+
         columns = (
             BarColumn(),
             MofNCompleteColumn(),
@@ -124,10 +187,13 @@ class _Bar:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
+        self._shown = rank() == 0
         self._progress = Progress(*columns, console=err)
         self._task = self._progress.add_task("starting", total=run.trainer.plan.total_steps, completed=run.step)
 
     def __enter__(self) -> Any:
+        if not self._shown:
+            return lambda record: None
         self._progress.start()
         return self._show
 

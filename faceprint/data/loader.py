@@ -24,10 +24,14 @@ NAMES_SHOWN = 10
 
 @dataclass(frozen=True)
 class Batch:
-    """Images uint8 (B, H, W, 3) RGB and labels int64 (B,). On the CPU they hold until the next batch is asked for."""
+    """Images uint8 (B, H, W, 3) RGB and labels int64 (B,). On the CPU they hold until the next batch is asked for.
+
+    `indices` int64 (B,) are the places in the source that were asked for; one that could not be read was replaced.
+    """
 
     images: Tensor
     labels: Tensor
+    indices: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,8 @@ class Loader:
 
     def _from_memory(self, filled: Filled) -> Batch:
         images = torch.from_numpy(filled.images)
-        return Batch(images.pin_memory() if self.pin_memory else images, torch.from_numpy(filled.labels.copy()))
+        labels = torch.from_numpy(filled.labels.copy())
+        return Batch(images.pin_memory() if self.pin_memory else images, labels, filled.indices.copy())
 
     def _on_the_device(self, decode: Decoder, filled: Filled) -> Batch:
         images, labels = decode(filled.reply.encoded, self.spec.size), filled.labels.copy()
@@ -160,7 +165,7 @@ class Loader:
         for row in images.failed:
             pixels, labels[row] = by_cpu.read(int(filled.indices[row]), filled.reply.unreadable)
             images.pixels[row] = torch.from_numpy(pixels)
-        return Batch(images.pixels, torch.from_numpy(labels))
+        return Batch(images.pixels, torch.from_numpy(labels), filled.indices.copy())
 
     def _check_limit(self) -> None:
         count = len(self.unreadable)

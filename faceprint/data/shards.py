@@ -83,7 +83,7 @@ class ShardSource:
 
     def stored_path(self, index: int) -> str:
         """The name in the shard, its first 100 bytes where it is longer; none for shards behind a URL."""
-        if is_url(self.reader.paths[self.storage[index]]):
+        if is_url(self.reader.paths[int(self.storage[index])]):
             return ""  # it would take a request for each image
         return read_name(self._read(index, int(self.offsets[index]) - BLOCK, BLOCK))
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from faceprint.data.source import Source
 from faceprint.errors import UserError
+from faceprint.evaluation.embeddings import Embeds
 from faceprint.evaluation.neighbours import Neighbours, nearest
-from faceprint.evaluation.protocols import Embeds
 from faceprint.evaluation.source_embeddings import (
     SourceEmbeddings,
     embed_source,

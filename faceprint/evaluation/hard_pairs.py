@@ -12,8 +12,8 @@ from faceprint.data.make_pairs import choose_candidates
 from faceprint.data.pair_lists import NUM_FOLDS
 from faceprint.data.source import Source
 from faceprint.errors import UserError
+from faceprint.evaluation.embeddings import Embeds
 from faceprint.evaluation.neighbours import nearest
-from faceprint.evaluation.protocols import Embeds
 from faceprint.evaluation.source_embeddings import SourceEmbeddings, embed_source
 
 Ints = NDArray[np.int64]

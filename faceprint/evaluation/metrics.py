@@ -6,6 +6,7 @@ Conventions, the same in every function:
   show one person. A pair is *accepted* where `score > threshold`, strictly; pairs of equal score are accepted
   or rejected together.
 - FAR is the fraction of different pairs accepted, TAR the fraction of same pairs accepted.
+- In identification `scores` (Q, G) compares Q probes with G entries of a gallery; conventions are those above.
 - Everything is counted in integers and divided in float64.
 - NaN or infinite scores, other lengths, no pairs, or only one kind of pair raise `UserError`.
 """
@@ -23,6 +24,8 @@ from faceprint.errors import UserError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+Ties = Literal["against_mate", "for_mate"]
 
 DISTANCE_GRID = np.arange(0, 4, 0.01)
 """The 400 published thresholds on the squared distance of unit vectors, ||a - b||^2 = 2 - 2 cos."""
@@ -62,6 +65,24 @@ class Roc:
     far: Floats
     tar: Floats
     thresholds: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Det:
+    """DET corners from (0, 1) to (1, 0), (T,) each: FMR and FNMR of accepting `score > thresholds[i]`."""
+
+    fmr: Floats
+    fnmr: Floats
+    thresholds: Floats
+
+
+@dataclass(frozen=True)
+class TpirAtFpir:
+    """`tpir` at `threshold`, and the count of `false_positives` that the threshold rests on."""
+
+    tpir: float
+    threshold: float
+    false_positives: int
 
 
 def verification_accuracy(
@@ -123,12 +144,7 @@ def tar_at_far(scores: ArrayLike, same: ArrayLike, far: float) -> TarAtFar:
         raise UserError(f"far must be a fraction between 0 and 1, got {far}")
     values, labels = _checked(scores, same)
     genuine, impostor = values[labels], values[~labels]
-    allowed = int(np.floor(far * len(impostor) + 1e-9))
-    if allowed >= len(impostor):
-        threshold = -np.inf
-    else:
-        place = len(impostor) - 1 - allowed
-        threshold = float(np.partition(impostor, place)[place])
+    threshold = _threshold(impostor, far)
     tar = np.count_nonzero(genuine > threshold) / len(genuine)
     return TarAtFar(float(tar), threshold, int(np.count_nonzero(impostor > threshold)))
 
@@ -171,6 +187,106 @@ def auc(scores: ArrayLike, same: ArrayLike) -> float:
     return float(twice / (2 * int(accepted_same[-1]) * int(accepted_different[-1])))
 
 
+def det(scores: ArrayLike, same: ArrayLike) -> Det:
+    """The detection error trade-off: FMR and FNMR (ISO/IEC 19795-1) at every distinct score.
+
+    The corners are those of `roc`: FMR = FAR, and FNMR = 1 - TAR, divided from the count of same pairs rejected.
+
+    >>> curve = det([0.9, 0.5, 0.5, 0.1], [1, 1, 0, 0])
+    >>> curve.fmr.tolist(), curve.fnmr.tolist()
+    ([0.0, 0.0, 0.5, 1.0], [1.0, 0.5, 0.0, 0.0])
+    """
+    accepted_same, accepted_different, cuts = _steps(*_checked(scores, same))
+    rejected_same = accepted_same[-1] - accepted_same
+    return Det(accepted_different / accepted_different[-1], rejected_same / accepted_same[-1], cuts)
+
+
+def mate_ranks(scores: ArrayLike, probe_ids: ArrayLike, gallery_ids: ArrayLike, *, ties: Ties = "against_mate") -> Ints:
+    """Rank of each probe's own identity among those of the gallery, from 1, (Q,); 0 for a probe that has none there.
+
+    `scores` (Q, G) compares probes with gallery entries; `probe_ids` (Q,) and `gallery_ids` (G,) are whole numbers. Of
+    an identity with several entries the best one counts. The rank is one more than the number of other identities that
+    score higher, and, with ties "against_mate", of those that score the same; "for_mate" is the rule of the MegaFace
+    devkit. Against the mate, a network that gives all images one embedding comes last and not first.
+
+    >>> mate_ranks([[0.9, 0.1], [0.5, 0.5], [0.2, 0.3]], [7, 7, 9], [7, 8]).tolist()
+    [1, 2, 0]
+    """
+    if ties not in ("against_mate", "for_mate"):
+        raise UserError(f"ties is {ties!r}; allowed: against_mate, for_mate")
+    best, column = _by_identity(*_checked_search(scores, probe_ids, gallery_ids))
+    found = np.flatnonzero(column >= 0)
+    own = best[found, column[found]][:, None]
+    ahead = best[found] > own if ties == "for_mate" else best[found] >= own
+    ranks = np.zeros(len(best), np.int64)
+    ranks[found] = np.count_nonzero(ahead, axis=1) + (ties == "for_mate")
+    return ranks
+
+
+def cmc(scores: ArrayLike, probe_ids: ArrayLike, gallery_ids: ArrayLike, *, ties: Ties = "against_mate") -> Floats:
+    """Cumulative match characteristic: element k - 1 is the fraction of probes whose identity has rank k or better.
+
+    As long as the gallery has identities; the last is 1. Arguments and ranks are those of `mate_ranks`. Closed set:
+    probes of identities that are not in the gallery raise `UserError`.
+
+    >>> cmc([[0.9, 0.1, 0.0], [0.5, 0.4, 0.2]], [7, 8], [7, 8, 9]).tolist()
+    [0.5, 1.0, 1.0]
+    """
+    ranks = mate_ranks(scores, probe_ids, gallery_ids, ties=ties)
+    if not ranks.all():
+        absent = int(np.count_nonzero(ranks == 0))
+        raise UserError(
+            f"{absent} of {len(ranks)} probes have no mate in the gallery; a closed set is needed here, an open one is"
+            " measured by tpir_at_fpir"
+        )
+    identities = len(np.unique(np.asarray(gallery_ids)))
+    return np.cumsum(np.bincount(ranks - 1, minlength=identities)) / len(ranks)
+
+
+def rank_k(
+    scores: ArrayLike, probe_ids: ArrayLike, gallery_ids: ArrayLike, k: int = 1, *, ties: Ties = "against_mate"
+) -> float:
+    """The fraction of probes whose identity is among the first k; `cmc` at k, which says what the arguments are.
+
+    >>> rank_k([[0.9, 0.1], [0.5, 0.4]], [7, 8], [7, 8]), rank_k([[0.9, 0.1], [0.5, 0.4]], [7, 8], [7, 8], 2)
+    (0.5, 1.0)
+    """
+    if k < 1:
+        raise UserError(f"k is {k}; ranks count from 1")
+    curve = cmc(scores, probe_ids, gallery_ids, ties=ties)
+    return float(curve[min(k, len(curve)) - 1])
+
+
+def tpir_at_fpir(
+    scores: ArrayLike, probe_ids: ArrayLike, gallery_ids: ArrayLike, fpir: float, *, rank: int = 1
+) -> TpirAtFpir:
+    """Open set: TPIR at the lowest threshold whose FPIR does not exceed `fpir`, a number in [0, 1].
+
+    Arguments are those of `mate_ranks`. A probe without mate in the gallery is a false positive where its highest score
+    is above the threshold. With N such probes K = floor(fpir N + 1e-9) may be: the threshold is the (K + 1)-th largest
+    of these highest scores (-inf for K = N). TPIR is the fraction of the other probes whose mate scores strictly above
+    the threshold and has `rank` or better, ties counting against it; NIST's FNIR(N, R, T) is 1 - TPIR. Raises
+    `UserError` where all probes are of one kind.
+
+    >>> tpir_at_fpir([[0.9, 0.1], [0.3, 0.4], [0.2, 0.5], [0.6, 0.0]], [7, 8, 1, 2], [7, 8], fpir=0.5)
+    TpirAtFpir(tpir=0.5, threshold=0.5, false_positives=1)
+    """
+    if not 0 <= fpir <= 1:
+        raise UserError(f"fpir must be a fraction between 0 and 1, got {fpir}")
+    if rank < 1:
+        raise UserError(f"rank is {rank}; ranks count from 1")
+    ranks = mate_ranks(scores, probe_ids, gallery_ids)
+    best, column = _by_identity(*_checked_search(scores, probe_ids, gallery_ids))
+    mated = column >= 0
+    if mated.all() or not mated.any():
+        raise UserError(f"all {len(mated)} probes are of one kind; an open set has some with and some without a mate")
+    highest = best[~mated].max(axis=1)
+    threshold = _threshold(highest, fpir)
+    own = best[mated, column[mated]]
+    hits = np.count_nonzero((own > threshold) & (ranks[mated] <= rank))
+    return TpirAtFpir(float(hits / len(own)), threshold, int(np.count_nonzero(highest > threshold)))
+
+
 def contiguous_folds(num_pairs: int, num_folds: int) -> Ints:
     """Fold 1 .. F of each pair, (P,): contiguous blocks, the first P mod F of them one pair longer.
 
@@ -180,6 +296,40 @@ def contiguous_folds(num_pairs: int, num_folds: int) -> Ints:
     sizes = np.full(num_folds, num_pairs // num_folds)
     sizes[: num_pairs % num_folds] += 1
     return np.repeat(np.arange(1, num_folds + 1, dtype=np.int64), sizes)
+
+
+def _threshold(scores: Floats, fraction: float) -> float:
+    """The lowest threshold with at most floor(fraction N + 1e-9) of N scores strictly above; -inf where all may be."""
+    allowed = int(np.floor(fraction * len(scores) + 1e-9))
+    if allowed >= len(scores):
+        return -np.inf
+    place = len(scores) - 1 - allowed
+    return float(np.partition(scores, place)[place])
+
+
+def _checked_search(scores: ArrayLike, probe_ids: ArrayLike, gallery_ids: ArrayLike) -> tuple[Floats, Ints, Ints]:
+    values, probes, gallery = np.asarray(scores, np.float64), np.asarray(probe_ids), np.asarray(gallery_ids)
+    if values.ndim != 2 or values.shape != (*probes.shape, *gallery.shape):
+        raise UserError(
+            f"scores must be probes x gallery, got shapes {values.shape} for {probes.shape} and {gallery.shape}"
+        )
+    if not values.size:
+        raise UserError("there are no probes, or nobody is in the gallery")
+    if not np.isfinite(values).all():
+        probe, entry = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise UserError(f"scores must be finite numbers; probe {probe} has {values[probe, entry]} with entry {entry}")
+    if probes.dtype.kind not in "iu" or gallery.dtype.kind not in "iu":
+        raise UserError(f"identities must be whole numbers, got {probes.dtype} and {gallery.dtype}")
+    return values, probes.astype(np.int64), gallery.astype(np.int64)
+
+
+def _by_identity(values: Floats, probes: Ints, gallery: Ints) -> tuple[Floats, Ints]:
+    """Each probe's best score with each identity, (Q, I), and the column of its own, -1 where it has none, (Q,)."""
+    order = np.argsort(gallery, kind="stable")
+    identities, starts = np.unique(gallery[order], return_index=True)
+    best = np.maximum.reduceat(values[:, order], starts, axis=1)
+    column = np.minimum(np.searchsorted(identities, probes), len(identities) - 1)
+    return best, np.where(identities[column] == probes, column, -1)
 
 
 def _checked(scores: ArrayLike, same: ArrayLike) -> tuple[Floats, Bools]:

@@ -14,11 +14,13 @@ from pydantic import BeforeValidator
 
 from faceprint.data.bin import read_bin
 from faceprint.data.draw_pairs import draw_pairs
+from faceprint.data.fingerprint import bytes_fingerprint, files_fingerprint
 from faceprint.data.images import IMAGE_SUFFIXES, Image, decode_image, read_image
 from faceprint.data.pair_lists import NUM_FOLDS, read_pair_list
 from faceprint.data.pixels import parse_size
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
+from faceprint.evaluation.embeddings import ImageSet
 from faceprint.evaluation.metrics import contiguous_folds
 
 Key = TypeVar("Key", bound=Hashable)
@@ -45,6 +47,8 @@ class PairSet:
     `first` and `second` (P,) are image numbers, `same` (P,) is true where both show one person, and `fold` (P,)
     names each pair's fold. With `resize_short`, images of another width than the network's are to be resized,
     the shorter side to that width, as the published rule for `.bin` has it; without, they are an error.
+    `keys` (N,) say which row of a set of embeddings is image i's: a name as listed, or a row's number. `fingerprint()`
+    changes when the images do; None: nothing says so.
     """
 
     protocol: str
@@ -55,6 +59,13 @@ class PairSet:
     same: NDArray[np.bool_]
     fold: Ints
     resize_short: bool = False
+    keys: Sequence[str] | Sequence[int] = ()
+    fingerprint: Callable[[], str] | None = None
+
+    @property
+    def images(self) -> ImageSet:
+        """The images alone."""
+        return ImageSet(self.names, self.read, self.fingerprint, self.keys, self.resize_short)
 
 
 class MissingImagesError(UserError):
@@ -69,31 +80,29 @@ class MissingImagesError(UserError):
             f" (looked for {' '.join(IMAGE_SUFFIXES)}): {shown}{more}"
         )
 
+    def lines(self) -> list[str]:
+        """One for each image."""
+        return [f"missing: {name}" for name in self.missing]
+
 
 def file_pairs(
-    images: str | os.PathLike[str],
+    images: str | os.PathLike[str] | None,
     pairs: str | os.PathLike[str],
     folds: Folds | None = None,
     layout: str | None = None,
 ) -> PairSet:
     """The pairs that `pairs` lists, in a `layout` of `LAYOUTS` (None: recognised), of images below the folder `images`.
 
-    An image is found under its listed name, or under that name with another extension of `IMAGE_SUFFIXES`.
+    An image is found under its listed name, or under that name with another extension of `IMAGE_SUFFIXES`. Without a
+    folder (None) no image is looked for: such pairs are for embeddings that are there.
     `folds` keeps only the folds of these numbers, and only their images need be there. Raises `UserError` that
     names file and line, and `MissingImagesError`.
     """
-    folder = Path(images)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the folder of aligned images")
     listed = read_pair_list(pairs, layout)
     keep = _kept(np.array([pair.fold for pair in listed], np.int64), folds, pairs)
     listed = [pair for pair, kept in zip(listed, keep.tolist(), strict=True) if kept]
     names, numbers = _number(name for pair in listed for name in (pair.first, pair.second))
-    found = [_find(folder, name) for name in names]
-    paths = [path for path in found if path is not None]
-    if len(paths) < len(names):
-        missing = [name for name, path in zip(names, found, strict=True) if path is None]
-        raise MissingImagesError(folder, missing, len(names))
+    paths = names if images is None else _find_all(Path(images), names)
     return PairSet(
         protocol="pairs",
         names=paths,
@@ -102,6 +111,8 @@ def file_pairs(
         second=numbers[1::2],
         same=np.array([pair.same for pair in listed], np.bool_),
         fold=np.array([pair.fold for pair in listed], np.int64),
+        keys=names,
+        fingerprint=lambda: files_fingerprint(paths),
     )
 
 
@@ -127,6 +138,8 @@ def bin_pairs(path: str | os.PathLike[str], folds: Folds | None = None) -> PairS
         same=same[keep],
         fold=fold[keep],
         resize_short=True,
+        keys=first_use.tolist(),
+        fingerprint=lambda: bytes_fingerprint(distinct),
     )
 
 
@@ -161,14 +174,19 @@ def synthetic_pairs(
     drawn = draw_pairs(np.random.default_rng(seed), np.full(num_identities, images_per_identity), num_pairs)
     images, numbers = np.unique(drawn.images, return_inverse=True)
     numbers = numbers.reshape(-1, 2)
+    names = [faces.name(image) for image in images.tolist()]
+    settings = f"{seed} {difficulty} {size}".encode()
     return PairSet(
         protocol="synthetic",
-        names=[faces.name(image) for image in images.tolist()],
+        names=names,
         read=lambda i: faces[int(images[i])][0],
         first=numbers[:, 0],
         second=numbers[:, 1],
         same=drawn.same,
         fold=drawn.fold,
+        keys=names,
+        # One image stands for how they are drawn, which may change from version to version.
+        fingerprint=lambda: bytes_fingerprint([settings, faces[int(images[0])][0].tobytes()]),
     )
 
 
@@ -191,6 +209,17 @@ def _kept(fold: Ints, folds: Sequence[int] | None, path: str | os.PathLike[str])
             f" {', '.join(map(str, present[:NAMES_SHOWN]))}"
         )
     return np.isin(fold, folds)
+
+
+def _find_all(folder: Path, names: Sequence[str]) -> list[str]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder of aligned images")
+    found = [_find(folder, name) for name in names]
+    paths = [path for path in found if path is not None]
+    if len(paths) < len(names):
+        missing = [name for name, path in zip(names, found, strict=True) if path is None]
+        raise MissingImagesError(folder, missing, len(names))
+    return paths
 
 
 def _find(folder: Path, name: str) -> str | None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError, validate_call
@@ -17,11 +15,14 @@ from faceprint.data.images import Image
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
+from faceprint.evaluation.embeddings import Embeds, Progress
 from faceprint.evaluation.pairs import PairSet, bin_pairs, file_pairs, synthetic_pairs
+from faceprint.evaluation.sources import EmbeddingSource, ModelSource
+from faceprint.evaluation.verification import SetPairs, verification_sets
 from faceprint.registry import Table, unknown
 
-Progress = Callable[[int, int], None]
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 PROTOCOLS: Table[Callable[..., PairSet]] = Table(
     "protocol",
@@ -33,19 +34,8 @@ PROTOCOLS: Table[Callable[..., PairSet]] = Table(
 )
 """Name -> function that makes the pairs; its arguments are the protocol's options."""
 
-
-class Embeds(Protocol):
-    """What evaluation needs of an `Embedder`."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def input(self) -> InputSpec: ...
-
-    def embed(
-        self, images: Iterable[Image], *, flip: bool = False, batch_size: int = 64, progress: Progress | None = None
-    ) -> NDArray[np.float32]: ...
+SUITES: Table[Callable[..., SetPairs]] = Table("protocol", [("verification", verification_sets)])
+"""Name -> function that finds several sets of pairs, by name, to be loaded one after the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +45,15 @@ class Evaluation:
     result: dict[str, Any]
     scores: Floats
     same: NDArray[np.bool_]
+    pairs: PairSet
 
 
 def protocol_options(protocol: str) -> list[str]:
-    """Names of the options of `protocol`. Raises `UserError` for an unknown one."""
-    return list(inspect.signature(PROTOCOLS[protocol]).parameters)
+    """Names of the options of a row of `PROTOCOLS` or `SUITES`. Raises `UserError` for an unknown one."""
+    tables = {**PROTOCOLS, **SUITES}
+    if protocol not in tables:
+        raise unknown("protocol", protocol, list(tables))
+    return list(inspect.signature(tables[protocol]).parameters)
 
 
 def load_protocol(protocol: str, options: Mapping[str, Any]) -> PairSet:
@@ -67,9 +61,17 @@ def load_protocol(protocol: str, options: Mapping[str, Any]) -> PairSet:
 
     Raises `UserError` for an unknown, missing or wrong option, and as the protocol's own function does.
     """
-    load = validate_call(PROTOCOLS[protocol])
+    return _call(PROTOCOLS[protocol], protocol, options)
+
+
+def load_suite(suite: str, options: Mapping[str, Any]) -> SetPairs:
+    """The sets of a row of `SUITES`, as `load_protocol`."""
+    return _call(SUITES[suite], suite, options)
+
+
+def _call(function: Callable[..., T], protocol: str, options: Mapping[str, Any]) -> T:
     try:
-        return load(**options)
+        return validate_call(function)(**options)
     except ValidationError as error:
         raise UserError("; ".join(_describe(item, protocol) for item in error.errors())) from error
 
@@ -102,25 +104,27 @@ def evaluate(
 def evaluate_pairs(
     embedder: Embeds, pairs: PairSet, *, flip: bool = True, batch_size: int = 64, progress: Progress | None = None
 ) -> Evaluation:
+    """`score_source` of a network, without a cache."""
+    return score_source(ModelSource(embedder, flip, batch_size, progress=progress), pairs)
+
+
+def score_source(source: EmbeddingSource, pairs: PairSet) -> Evaluation:
     """Embed every image of `pairs` once and score the pairs by cosine.
 
-    With `flip` an image's embedding is f(x) + f(mirrored x), raw outputs, normalised after the sum: the published
-    rule. `progress` gets (images embedded, images). The result is that of `summarize` with the model's name, the
-    flip and the images per second. Raises `UserError` where an image cannot be read or has another size than the
-    network takes.
+    The result is that of `summarize` with `model`, the source's name, and what the source says of its embeddings; where
+    they are known or not nought also `mean_norm`, the XNorm of arcface_torch, and `unreadable_images`. A pair with an
+    unreadable image scores -1, so that it is rejected: a failure to make a template is a false non-match for NIST too
+    (FRTE 1:1). Raises `UserError` as the source does.
     """
-    total = len(pairs.names)
-    started = time.perf_counter()
-    embeddings = embedder.embed(
-        prepared_images(pairs, embedder.input),
-        flip=flip,
-        batch_size=batch_size,
-        progress=progress and (lambda done, _total: progress(done, total)),
-    )
-    seconds = time.perf_counter() - started
-    scores = pair_scores(embeddings, pairs)
-    measured = {"model": embedder.name, "flip": flip, "images_per_second": round(total / seconds, 1)}
-    return Evaluation({**summarize(scores, pairs), **measured}, scores, pairs.same)
+    embeddings, said = source.embed(pairs.images)
+    scores = pair_scores(embeddings.vectors, pairs, embeddings.unreadable)
+    result = {**summarize(scores, pairs), "model": source.name, **said}
+    if embeddings.view_norms is not None:
+        known = embeddings.view_norms[embeddings.view_norms > 0]
+        result["mean_norm"] = float(known.mean(dtype=np.float64))
+    if embeddings.unreadable:
+        result["unreadable_images"] = len(embeddings.unreadable)
+    return Evaluation(result, scores, pairs.same, pairs)
 
 
 def score_pairs(embeddings: NDArray[np.float32], pairs: PairSet) -> dict[str, Any]:
@@ -128,21 +132,27 @@ def score_pairs(embeddings: NDArray[np.float32], pairs: PairSet) -> dict[str, An
     return summarize(pair_scores(embeddings, pairs), pairs)
 
 
-def pair_scores(embeddings: NDArray[np.floating[Any]], pairs: PairSet) -> Floats:
-    """Cosine of each pair, float64 (P,). Raises `UserError` for an embedding that is not finite or zero."""
+def pair_scores(embeddings: NDArray[np.floating[Any]], pairs: PairSet, unreadable: Container[int] = ()) -> Floats:
+    """Cosine of each pair, float64 (P,); -1 for a pair with an image in `unreadable`.
+
+    Raises `UserError` for another embedding that is not finite or zero.
+    """
     vectors = embeddings.astype(np.float64)
     norms = np.linalg.norm(vectors, axis=1)
-    bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
-    if len(bad):
+    bad = [row for row in np.flatnonzero(~np.isfinite(norms) | (norms == 0)).tolist() if row not in unreadable]
+    if bad:
         raise UserError(
             f"{len(bad):,} of {len(norms):,} embeddings are zero or not finite, the first that of"
-            f" {pairs.names[int(bad[0])]}; the network's weights or its input.mean and input.std are wrong"
+            f" {pairs.names[bad[0]]}; the network's weights or its input.mean and input.std are wrong"
         )
+    norms[norms == 0] = 1
     vectors /= norms[:, None]
     scores = np.empty(len(pairs.same))
     for start in range(0, len(scores), 65536):  # bounds the memory of the gathered vectors
         block = slice(start, start + 65536)
         scores[block] = np.einsum("pd,pd->p", vectors[pairs.first[block]], vectors[pairs.second[block]])
+    failed = np.array([row in unreadable for row in range(len(vectors))], np.bool_)
+    scores[failed[pairs.first] | failed[pairs.second]] = -1
     return scores
 
 
@@ -195,23 +205,4 @@ def check_size(pairs: PairSet, spec: InputSpec) -> None:
 
 def prepared_images(pairs: PairSet, spec: InputSpec) -> Iterator[Image]:
     """The distinct images of `pairs` as a network with input `spec` takes them. Raises as `evaluate_pairs`."""
-    for number, name in enumerate(pairs.names):
-        image = pairs.read(number)
-        if pairs.resize_short:
-            image = _resize_short(image, spec.size)
-        spec.check(image, name)
-        yield image
-
-
-def _resize_short(image: Image, size: tuple[int, int]) -> Image:
-    """The published rule for `.bin`: where the width differs, resize the shorter side to it, by cubic interpolation.
-
-    An image that would not end at `size` (height, width) is returned as it is, to be refused: resizing a very
-    long one could take any amount of memory.
-    """
-    height, width = image.shape[:2]
-    short = min(height, width)
-    result = (size[1] * height // short, size[1] * width // short)
-    if width == size[1] or result != size:
-        return image
-    return cv2.resize(image, result[::-1], interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
+    return (pairs.images.prepared(number, spec) for number in range(len(pairs.names)))

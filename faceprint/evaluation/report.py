@@ -35,8 +35,46 @@ def table_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [("EER", _percent(result["eer"])), ("AUC", f"{result['auc']:.5f}")]
     if "flip" in result:
         rows.append(("flip", "embeddings of image and mirror image summed" if result["flip"] else "no"))
-        rows.append(("images per second", f"{result['images_per_second']:,.0f}"))
+        speed = result["images_per_second"]
+        rows.append(("images per second", f"{speed:,.0f}" if speed is not None else "all embeddings were in the cache"))
+    if "mean_norm" in result:
+        rows.append(("XNorm", f"{result['mean_norm']:.4f}  (mean length of the network's outputs)"))
+    if "unreadable_images" in result:
+        rows.append(("unreadable", f"{result['unreadable_images']:,} images; their pairs are rejected"))
     return rows
+
+
+SET_COLUMNS = ("set", "pairs", "accuracy ± std of folds", "TAR@FAR=1e-3", "EER", "AUC", "XNorm")
+
+
+def set_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Rows under `SET_COLUMNS` of a result of `summarize_sets`; pairs beside the published number where it is another.
+
+    ± is the population standard deviation over folds.
+    """
+    rows = [_set_row(each) for each in result["sets"].values()]
+    if len(rows) > 1:
+        rows.append(("mean", "", _percent(result["mean_accuracy"]), "", "", "", ""))
+    if "rfw" in result:
+        groups = result["rfw"]
+        std, ratio = 100 * groups["std_of_accuracies_ddof_1"], groups["skewed_error_ratio"]
+        shown = "" if ratio is None else f"error ratio {ratio:.2f}"
+        rows.append(("RFW, std of groups", "", f"{_percent(groups['mean_accuracy'])} ± {std:.2f}", shown, "", "", ""))
+    return rows
+
+
+def _set_row(result: Mapping[str, Any]) -> tuple[str, ...]:
+    pairs, published = result["num_pairs"], result["published_pairs"]
+    tar = result["tar_at_far"].get("1e-3")
+    return (
+        result["title"],
+        f"{pairs:,}" + (f" of {published:,}" if published not in (None, pairs) else ""),
+        table_rows(result)[0][1],
+        "" if tar is None else f"{_percent(tar)} ({_accepts(result['false_accepts']['1e-3'])})",
+        _percent(result["eer"]),
+        f"{result['auc']:.5f}",
+        f"{result['mean_norm']:.2f}" if "mean_norm" in result else "",
+    )
 
 
 def plot_evaluation(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:

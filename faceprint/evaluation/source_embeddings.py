@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from faceprint.data.images import Image, ImageError
 from faceprint.data.source import Source
 from faceprint.errors import UserError
-from faceprint.evaluation.protocols import Embeds
+from faceprint.evaluation.embeddings import Embeds
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprint.data.images import Image, read_image
+from faceprint.data.model_files import file_sha256
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.inference.model_card import ModelCard
@@ -32,12 +35,27 @@ Given = Union[str, "os.PathLike[str]", Image]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Embeddings:
+    """`vectors` (N, D) float32, each of length 1, and what making them so lost.
+
+    `norms` (N,) float32 are the lengths that the vectors had: norms[:, None] * vectors is what the network gave, with
+    flip the sum of both views. `view_norms` (N,) are the mean lengths of the network's outputs for the image and, with
+    flip, its mirror image; their mean over a set is the XNorm that arcface_torch prints.
+    """
+
+    vectors: Floats
+    norms: Floats
+    view_norms: Floats
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Embedder:
     """A network with what it needs to know about its input.
 
     `features` takes float32 (B, 3, H, W), prepared as `input` says, and returns raw embeddings float32 (B, D),
     D = `embedding_dim`. `threshold` is the cosine above which two images are taken for one person, None where the
     model has none stored. `name` stands in results and messages. `card` is None for a foreign ONNX file.
+    `content_hash()` changes with the weights and the graph; None where these change themselves, as in training.
     """
 
     features: Callable[[Floats], Floats]
@@ -46,6 +64,7 @@ class Embedder:
     name: str
     threshold: float | None = None
     card: ModelCard | None = None
+    content_hash: Callable[[], str] | None = None
 
     def embed(
         self,
@@ -63,22 +82,41 @@ class Embedder:
         all; 0 where `images` does not know). Raises `UserError` for an image that cannot be read or has another
         size, and for an embedding that is not finite or has no direction (length 0).
         """
+        return self.embed_with_norms(images, flip=flip, batch_size=batch_size, progress=progress).vectors
+
+    def embed_with_norms(
+        self,
+        images: Iterable[Given],
+        *,
+        flip: bool = False,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> Embeddings:
+        """As `embed`, with the lengths that the embeddings had. Raises as `embed` does."""
         if isinstance(images, str | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim == 3):
             raise UserError("embed takes several images; give a list, also for a single one: embed([image])")
         if batch_size < 1:
             raise UserError(f"batch_size {batch_size}: give 1 or more")
         total = operator.length_hint(images, 0)
-        parts = [np.empty((0, self.embedding_dim), np.float32)]
+        vectors = [np.empty((0, self.embedding_dim), np.float32)]
+        norms: list[Floats] = [np.empty(0, np.float32)]
+        view_norms: list[Floats] = [np.empty(0, np.float32)]
         done = 0
         for names, batch in _ahead(self._batches(iter(images), batch_size)):
-            raw = self.features(batch)
+            views = [self.features(batch)]
             if flip:
-                raw = raw + self.features(np.ascontiguousarray(batch[..., ::-1]))
-            parts.append(self._normalize(raw, names))
+                views.append(self.features(np.ascontiguousarray(batch[..., ::-1])))
+            raw = views[0] + views[1] if flip else views[0]
+            lengths = _lengths(raw)
+            vectors.append(self._normalize(raw, lengths, names))
+            norms.append(lengths.astype(np.float32))
+            view_norms.append(np.stack([*map(_lengths, views)]).mean(axis=0).astype(np.float32))
             done += len(batch)
             if progress:
                 progress(done, total)
-        return np.concatenate(parts)
+        return Embeddings(
+            vectors=np.concatenate(vectors), norms=np.concatenate(norms), view_norms=np.concatenate(view_norms)
+        )
 
     def similarity(self, a: Given | Floats, b: Given | Floats, *, flip: bool = False) -> float:
         """Cosine of two faces, -1 to 1; each is an image, as in `embed`, or an embedding, floating (D,).
@@ -96,7 +134,7 @@ class Embedder:
                     f"got {given.dtype} {given.shape}; {self.name} compares uint8 images (H, W, 3) and embeddings"
                     f" ({self.embedding_dim},)"
                 )
-            embedding = self._normalize(given[None], ["the embedding given"])[0]
+            embedding = self._normalize(given[None], _lengths(given[None]), ["the embedding given"])[0]
         else:
             embedding = self.embed([given], flip=flip)[0]
         exact = embedding.astype(np.float64)
@@ -113,8 +151,7 @@ class Embedder:
             yield names, self.input.prepare(np.stack(pixels))
             start += len(chosen)
 
-    def _normalize(self, raw: NDArray[np.floating[Any]], names: list[str]) -> Floats:
-        lengths = np.linalg.norm(raw.astype(np.float64), axis=1)
+    def _normalize(self, raw: NDArray[np.floating[Any]], lengths: NDArray[np.float64], names: list[str]) -> Floats:
         bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
         if len(bad):
             what = "zero" if lengths[bad[0]] == 0 else "not finite"
@@ -170,6 +207,7 @@ def _load_onnx(path: Path, overrides: Mapping[str, str], device: str) -> Embedde
         name=str(path),
         threshold=network.card.threshold if network.card else None,
         card=network.card,
+        content_hash=lambda: file_sha256(path),
     )
 
 
@@ -186,7 +224,18 @@ def _load_folder(path: Path, overrides: Mapping[str, str], device: str) -> Embed
     refuse_contradiction(overrides, card.input, str(path))
     network = fold_norms(network).to(where)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stub lacks this form
-    return network_embedder(network, card.input, where, name=str(path), card=card)
+    embedder = network_embedder(network, card.input, where, name=str(path), card=card)
+    return replace(embedder, content_hash=lambda: _card_hash(card))
+
+
+def _card_hash(card: ModelCard) -> str:
+    """Of the weights, by their own hash, and of the network that they are put into."""
+    what = {"architecture": card.architecture, "options": card.options, "weights": card.content_hash}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _lengths(raw: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    return np.linalg.norm(raw.astype(np.float64), axis=1)
 
 
 def _read(given: Given) -> Image:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ import torch
 from faceprint.config import Config, validate
 from faceprint.errors import UserError
 from faceprint.memory import keep_freed_memory
+from faceprint.training.guard import gradient_norm
 from faceprint.training.loop import add_gradients, update_weights
 from faceprint.training.setup import Trainer, build_trainer
 
@@ -66,6 +70,48 @@ def benchmark_training(
     }
 
 
+SAME = ("benchmark", "network", "batch_size", "threads", "device")
+"""What two results must share to be compared."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Speed of the fast path now and in a stored result, in images per second. `ratio` above 1 is faster now."""
+
+    before: float
+    now: float
+    ratio: float
+    tolerance: float
+    slower: bool
+    """Whether the ratio is below 1 - tolerance."""
+
+
+def compare(result: dict[str, Any], stored: dict[str, Any], tolerance: float) -> Comparison:
+    """`result` of `benchmark_training` beside the one that `read_baseline` gave.
+
+    Raises `UserError` for one of another network, batch, device, number of threads or precision.
+    """
+    keys = {key: (stored.get(key), result[key]) for key in SAME}
+    keys.update({key: (stored["fast"].get(key), result["fast"][key]) for key in PLAIN})
+    different = [f"{key} {was!r} there, {now!r} here" for key, (was, now) in keys.items() if was != now]
+    if different:
+        raise UserError(f"the baseline is another benchmark ({'; '.join(different)}); compare like with like")
+    before, now = stored["fast"]["samples_per_second"], result["fast"]["samples_per_second"]
+    ratio = round(now / before, 4)
+    return Comparison(before, now, ratio, tolerance, slower=ratio < 1 - tolerance)
+
+
+def read_baseline(path: Path) -> dict[str, Any]:
+    """The result of `benchmark_training` that `path` holds. Raises `UserError` for a file without one."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if float(stored["fast"]["samples_per_second"]) > 0:
+            return stored
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: not a result of `faceprint bench train --save` ({error})") from error
+    raise UserError(f"{path}: a speed of {stored['fast']['samples_per_second']} images per second is none")
+
+
 def _config(network: str, batch_size: int, device: str, keys: dict[str, Any]) -> Config:
     return validate(
         {
@@ -105,7 +151,7 @@ class _Path:
         keep_freed_memory(self.keep_memory)
         started = time.perf_counter()
         loss, _ = add_gradients(self.trainer, self.images, self.labels)
-        update_weights(self.trainer)
+        update_weights(self.trainer, gradient_norm(self.trainer))
         self.losses.append(loss.item())  # waits for the device
         if counted:
             self.seconds.append(time.perf_counter() - started)

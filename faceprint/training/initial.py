@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from faceprint.classifier import Heads, PartialFC, TripletLoss
-from faceprint.classifier.state import new_centres
+from faceprint.classifier.state import PATTERN, head_prefix, new_centres
 from faceprint.data.pixels import InputSpec
 from faceprint.data.source import Source
 from faceprint.distributed import gather_rows
@@ -29,7 +29,7 @@ from faceprint.inference.model_folder import TENSORS, find_model_folder
 from faceprint.models import FaceNetwork
 from faceprint.models.weights import load_weights
 from faceprint.training.centres import mean_embeddings
-from faceprint.training.checkpoint import list_checkpoints, load_checkpoint
+from faceprint.training.checkpoint import SHARED, list_checkpoints, load_part
 from faceprint.training.sources import fingerprint
 
 CENTRES = "centres.safetensors"
@@ -205,10 +205,20 @@ def read_classes(folder: Path) -> OldClasses | None:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file}: not a readable file of class centres ({error})") from error
     saved = list_checkpoints(folder / "checkpoints")
-    if not saved:
-        return None
-    state = load_checkpoint(saved[-1])
-    return OldClasses(state["classifier"], state["data"], read_names(folder))
+    return read_checkpoint_classes(saved[-1]) if saved else None
+
+
+def read_checkpoint_classes(path: Path) -> OldClasses | None:
+    """All classes of a checkpoint, whatever number of processes wrote it; None where a triplet loss has none."""
+    shared = load_part(path / SHARED)
+    heads = shared["heads"]
+    state: dict[str, Tensor] = {}
+    for number, head in enumerate(heads):
+        parts = [safetensors.torch.load_file(file) for file in sorted(path.glob(head_prefix(number, heads) + PATTERN))]
+        whole = {name: torch.cat([part[name] for part in parts]) for name in ("centres", "bias") if name in parts[0]}
+        module = f"heads.{number}." if len(heads) > 1 else ""
+        state.update({module + name: value for name, value in {**whole, **head["buffers"]}.items()})
+    return OldClasses(state, shared["data"], read_names(path.parent.parent)) if heads else None
 
 
 def write_classes(folder: Path, classes: OldClasses) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from faceprint.classifier import BatchStatistics
+from faceprint.training.cosines import CosineCounts
 
 
 @dataclass
@@ -19,8 +20,7 @@ class Means:
     """Sums of loss and batch statistics since the last log line, kept on the device: adding does not wait for it."""
 
     sums: Tensor
-    first_bad: Tensor
-    """Step of the first loss that was not finite; 0: none."""
+    cosines: CosineCounts
     count: int = 0
     classes: float = 0.0
     positives: float = 0.0
@@ -36,9 +36,14 @@ class Means:
     @classmethod
     def on(cls, device: torch.device) -> Means:
         # MPS has no float64; a log interval is short enough for float32.
-        return cls(torch.zeros(len(cls.NAMES), device=device), torch.zeros((), dtype=torch.int64, device=device))
+        return cls(torch.zeros(len(cls.NAMES), device=device), CosineCounts(device))
 
-    def add(self, step: int, loss: Tensor, statistics: BatchStatistics) -> None:
+    def add_all(self, losses: Sequence[Tensor], statistics: Sequence[BatchStatistics]) -> None:
+        """`add`, for every pass of a step."""
+        for loss, seen in zip(losses, statistics, strict=True):
+            self.add(loss, seen)
+
+    def add(self, loss: Tensor, statistics: BatchStatistics) -> None:
         seen = (
             statistics.target_cosine,
             statistics.lowest_cosine,
@@ -46,29 +51,37 @@ class Means:
             statistics.embedding_norm,
         )
         self.sums += torch.stack([loss.detach(), *seen])
+        self.cosines.add(statistics.cosines)
         self.classes += statistics.active_classes
         self.positives += statistics.positives
-        self.first_bad = torch.where((self.first_bad == 0) & ~loss.detach().isfinite(), step, self.first_bad)
         self.count += 1
 
-    def take(self) -> dict[str, float]:
-        """The means since the last call, by name."""
-        means = dict(zip(self.NAMES, (self.sums / max(1, self.count)).tolist(), strict=True))
+    def take(self) -> dict[str, Any]:
+        """The means since the last call, by name, and the counts of cosines."""
+        means: dict[str, Any] = dict(zip(self.NAMES, (self.sums / max(1, self.count)).tolist(), strict=True))
         if self.classes:
             means["active_classes"] = self.classes / max(1, self.count)
             means["positive_classes"] = self.positives / max(1, self.count)
             means["negative_classes"] = means["active_classes"] - means["positive_classes"]
+        means.update(self.cosines.take())
         self.sums.zero_()
         self.count, self.classes, self.positives = 0, 0.0, 0.0
         return means
 
-    def state_dict(self) -> dict[str, object]:
-        return {"sums": self.sums, "count": self.count, "classes": self.classes, "positives": self.positives}
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "sums": self.sums,
+            "cosines": self.cosines.state_dict(),
+            "count": self.count,
+            "classes": self.classes,
+            "positives": self.positives,
+        }
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        self.sums.copy_(torch.as_tensor(state["sums"]))
-        self.count = int(str(state["count"]))
-        self.classes, self.positives = float(str(state["classes"])), float(str(state["positives"]))
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums.copy_(state["sums"])
+        self.cosines.load_state_dict(state["cosines"])
+        self.count = int(state["count"])
+        self.classes, self.positives = float(state["classes"]), float(state["positives"])
 
 
 class HeadTimer:

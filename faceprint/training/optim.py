@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -9,40 +10,61 @@ import torch
 from torch import Tensor, nn
 
 from faceprint.classifier import HeadOptimizers
+from faceprint.errors import UserError
 
 
 def make_optimizer(
     name: Literal["sgd", "adamw"],
-    parameters: Iterable[nn.Parameter],
+    network: nn.Module,
     *,
     lr: float,
     momentum: float,
     weight_decay: float,
     undecayed: Iterable[nn.Parameter] = (),
     undecayed_lr_factor: float = 1.0,
+    lr_factors: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW whose first beta is `momentum`; weight decay on all but the `undecayed`.
 
     The published systems decay every weight, norm scales and PReLU slopes included; so does this. The `undecayed`
-    (the mixing logits of SN) are among `parameters` and make the last group, which `undecayed_lr_factor` times the
-    learning rate trains.
+    (the mixing logits of SN) get `undecayed_lr_factor` times the learning rate, and every weight that a pattern of
+    `lr_factors` matches by its name gets that factor; weights of one rate and decay are one group. Raises `UserError`
+    for a pattern that matches no weight.
     """
     apart = {id(parameter) for parameter in undecayed}
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": [parameter for parameter in trained if id(parameter) not in apart]}]
-    if apart:
-        logits = [parameter for parameter in trained if id(parameter) in apart]
-        factor = undecayed_lr_factor
-        groups.append({"params": logits, "weight_decay": 0.0, "lr": lr * factor, "lr_factor": factor})
+    factors = lr_factors or {}
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    for pattern in factors:
+        if not fnmatch.filter(trained, pattern):
+            raise UserError(f"optimizer.lr_factors: no weight of the network matches {pattern!r}")
+    for weight, parameter in trained.items():
+        logits = id(parameter) in apart
+        matching = [factor for pattern, factor in factors.items() if fnmatch.fnmatchcase(weight, pattern)]
+        factor = (matching[-1] if matching else 1.0) * (undecayed_lr_factor if logits else 1.0)
+        groups.setdefault((logits, factor), []).append(parameter)
+    described: list[dict[str, Any]] = [
+        {"params": members, "lr_factor": factor, **({"weight_decay": 0.0} if logits else {})}
+        for (logits, factor), members in sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1]))
+    ]
     if name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, foreach=True)
-    return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, foreach=True)
+        return torch.optim.SGD(described, lr=lr, momentum=momentum, weight_decay=weight_decay, foreach=True)
+    return torch.optim.AdamW(described, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, foreach=True)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer | HeadOptimizers, lr: float) -> None:
-    """Give every group of `optimizer` this learning rate, times its own `lr_factor` where it has one."""
+def set_learning_rate(optimizer: torch.optim.Optimizer | HeadOptimizers, lr: float, *, thawed: bool = False) -> None:
+    """Give every group of `optimizer` this learning rate, times its own `lr_factor`; 0 counts as 1 when `thawed`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_factor", 1.0)
+        factor = group.get("lr_factor", 1.0)
+        group["lr"] = lr * (1.0 if thawed and factor == 0 else factor)
+
+
+def drop_frozen(optimizer: torch.optim.Optimizer) -> None:
+    """Forget the gradients of weights that do not train in this step, so that they gather no momentum."""
+    for group in optimizer.param_groups:
+        if group["lr"] == 0:
+            for parameter in group["params"]:
+                parameter.grad = None
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -61,10 +83,9 @@ def scale_gradient(x: Tensor, scaler: torch.amp.GradScaler) -> Tensor:
     return _ScaleGradient.apply(x, scaler)  # pyright: ignore[reportReturnType]
 
 
-def clip_gradients(gradients: list[Tensor], clip_norm: float) -> None:
-    """Scale `gradients` down, in place, where their common length is above `clip_norm`."""
-    total = nn.utils.get_total_norm(gradients)
-    factor = (clip_norm / (total + 1e-6)).clamp(max=1.0)
+def clip_gradients(gradients: list[Tensor], norm: Tensor, clip_norm: float) -> None:
+    """Scale `gradients` down, in place, where their common length `norm` is above `clip_norm`."""
+    factor = (clip_norm / (norm + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factor)
 

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from faceprint import __version__
 from faceprint.config import Config, dump, load_config
+from faceprint.distributed import by_first_rank, gather_objects, rank, together
 from faceprint.errors import UserError
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import check_size, evaluate_pairs, load_protocol
+from faceprint.files import write_whole
 from faceprint.inference.embedder import network_embedder
 from faceprint.inference.folding import fold_norms
 from faceprint.inference.model_folder import ModelCard, save_model
-from faceprint.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from faceprint.training.checkpoint import (
+    CheckpointWriter,
+    clear_unfinished,
+    list_checkpoints,
+    newest,
+)
+from faceprint.training.guard import is_stuck
 from faceprint.training.initial import write_names
-from faceprint.training.logging import LOGGERS, Logger, MetricsFile
+from faceprint.training.logging import Logger, RunInfo, open_loggers
 from faceprint.training.logging.jsonl import forget_after
+from faceprint.training.manifest import add_to_manifest
 from faceprint.training.measure import Means
+from faceprint.training.replicas import average_buffers
 from faceprint.training.setup import Trainer, build_trainer
-from faceprint.training.sources import fingerprint
+from faceprint.training.state import restore, state_pieces
+from faceprint.training.stopping import Agreement, StopRequest
+
+COUNTERS = ("step", "best", "since_best", "owes_evaluation")
+"""What a checkpoint keeps of a run's own attributes."""
+LOG = logging.getLogger("faceprint")
 
 # Keys that may change between the parts of a run: they do not touch the weights or the figures of a step.
 FREE_ON_RESUME = frozenset(
@@ -37,9 +52,16 @@ FREE_ON_RESUME = frozenset(
         "licence",
         "published",
         "dry_run",
+        "profile",
         "loader",
         "evaluation",
         "checkpoint",
+        "distributed",
+        "skip_nonfinite",
+        "resume_changes",
+        # `restore` compares the global batch instead.
+        "batch_size",
+        "accumulate",
         "log",
     }
 )
@@ -48,8 +70,8 @@ FREE_ON_RESUME = frozenset(
 class Run:
     """Step, running means and best accuracy of a training, and its folder (None for a dry run, which writes nothing).
 
-    Made by `open_run`. The folder has `config.yaml`, `classes.json` (the names of the labels), `metrics.jsonl`,
-    `checkpoints/` and `model/`.
+    Made by `open_run`. The folder has `config.yaml`, `classes.json` (the names of the labels), `manifest.json`,
+    `metrics.jsonl`, `training.log`, `checkpoints/` and `model/`.
     """
 
     def __init__(self, config: Config, folder: Path | None, trainer: Trainer, pair_sets: list[PairSet]) -> None:
@@ -60,17 +82,35 @@ class Run:
         self.step = 0
         self.means = Means.on(trainer.device)
         self.best: float | None = None
+        self.since_best = 0
+        """Evaluations since the best one."""
+        self.owes_evaluation = False
+        """Whether one is due at the present step, and was not made because the run was asked to stop."""
+        self._writer = checkpoint_writer(config, folder)
+        self._agreement = Agreement()
         self._last_result: dict[str, Any] | None = None
+        self._last_step = 0
+        self._first_record: dict[str, Any] | None = None
+        self._said_stuck = False
         self._loggers: list[Logger] = []
+        self.passed_over: list[str] = []
+        """What is wrong with checkpoints newer than the one this run was continued from."""
 
     @property
     def position(self) -> dict[str, Any]:
         return {"step": self.step, "epoch": round(self.trainer.plan.epoch(self.step), 4)}
 
     def open_loggers(self) -> None:
-        if self.folder is not None:
-            factories = [MetricsFile, *(LOGGERS[name] for name in self.config.log.loggers)]
-            self._loggers = [factory(self.folder) for factory in factories]
+        if self.folder is not None and rank() == 0:
+            self._loggers = open_loggers(
+                RunInfo(
+                    folder=self.folder,
+                    config=self.config.model_dump(mode="json"),
+                    log=self.config.log,
+                    total_steps=self.trainer.plan.total_steps,
+                    first_step=self.step,
+                )
+            )
 
     def log(self, record: dict[str, Any]) -> dict[str, Any]:
         """Write `record` to every logger and give it back."""
@@ -78,40 +118,116 @@ class Run:
             logger.write(record)
         return record
 
+    def warn(self, message: str) -> dict[str, Any]:
+        """Write a warning to every logger, say it in the program's log, and give back its record."""
+        if rank() == 0:
+            LOG.warning("step %d: %s", self.step, message)
+        return self.log({"kind": "warning", **self.position, "message": message})
+
+    def watch_progress(self, record: dict[str, Any]) -> None:
+        """Say once, a tenth into the training, that it learns nothing, where `record` looks like the first one."""
+        self._first_record = self._first_record or record
+        if self._said_stuck or self.step < max(100, self.trainer.plan.total_steps // 10):
+            return
+        self._said_stuck = True
+        if is_stuck(self._first_record, record, self.trainer.plan.num_classes):
+            self.warn(
+                f"the loss is {record['loss']:.4g}, as at the start ({self._first_record['loss']:.4g}), and people are"
+                " told apart no better than by chance: check the labels (faceprint data check), try a lower"
+                " optimizer.lr, a longer schedule.warmup or a smaller margin"
+            )
+
+    def dump(self, figures: Mapping[str, Any]) -> str:
+        """Write `figures` about a failed step beside the run; returns a clause that says where, in rank 0."""
+        if self.folder is None or rank() != 0:
+            return ""
+        path = self.folder / f"failed_step_{figures['step']:09d}.json"
+        write_whole(path, (json.dumps(figures, indent=1) + "\n").encode())
+        return f", see {path}"
+
     def evaluate(self) -> list[dict[str, Any]]:
         """Score the present weights by every protocol; keeps the model if it is the best by the first one."""
         trainer = self.trainer
+        chosen = trainer.best_weights
+        average_buffers(chosen)
         # Folded norms save about a third of the time; the fold is a copy.
-        trainer.network.eval()
-        network = fold_norms(trainer.network)
-        trainer.network.train()
+        chosen.eval()
+        network = fold_norms(chosen)
+        chosen.train()
         embedder = network_embedder(network, trainer.spec, trainer.device, name="the network in training")
         results = [evaluate_pairs(embedder, pairs).result for pairs in self.pair_sets]
-        self._last_result = results[0] if results else None
-        if results and (self.best is None or results[0]["accuracy"] > self.best):
-            self.best = results[0]["accuracy"]
-            if self.config.evaluation.keep == "best":
-                self.save_model(results[0])
+        results = gather_objects(results)[0]  # the same in every process, to the last bit
+        self._last_result, self._last_step = (results[0] if results else None), self.step
+        if results:
+            self._compare(results[0])
+        self.owes_evaluation = False
         return [{"kind": "evaluation", **self.position, **result} for result in results]
 
+    def log_evaluation(self, report: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+        """`evaluate`, its records written to every logger and given to `report`."""
+        records = [self.log(record) for record in self.evaluate()]
+        for record in records:
+            report(record)
+        return records
+
+    def evaluation_is_due(self) -> bool:
+        """Whether the step that was just done is followed by an evaluation."""
+        every, epoch = self.config.evaluation.every, self.trainer.plan.epoch
+        if self.config.evaluation.unit == "step" or not every:
+            return every > 0 and self.step % every == 0
+        return int(epoch(self.step) / every) > int(epoch(self.step - 1) / every)
+
+    def _compare(self, result: dict[str, Any]) -> None:
+        """Keep the model of `result` if it is the best so far, and count those since the best."""
+        found = figure(result, self.config.evaluation.metric)
+        if self.best is not None and found <= self.best:
+            self.since_best += 1
+            return
+        self.best, self.since_best = found, 0
+        if self.config.evaluation.keep == "best":
+            self.save_model(result)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether so many evaluations went by without a better figure that the training should end."""
+        return 0 < self.config.evaluation.patience <= self.since_best
+
     def finish(self) -> None:
-        """Close the loggers; leave the last weights in `model/` unless better ones of an evaluation are there."""
-        for logger in self._loggers:
-            logger.close()
+        """Leave the last weights in `model/` unless better ones of an evaluation are there."""
         if not (self.pair_sets and self.config.evaluation.keep == "best"):
             self.save_model(self._last_result)
 
-    def abandon(self) -> None:
-        """Remove the folder of a new run that failed before its first checkpoint: nothing in it is worth keeping."""
+    def close(self) -> None:
+        """Wait for the last checkpoint and close the loggers."""
+        self.publish_checkpoint()
+        self.close_loggers()
+
+    def close_loggers(self) -> None:
+        """Let the loggers write what they still have. They get nothing more."""
         for logger in self._loggers:
             logger.close()
-        if self.folder is not None and not self.config.resume and not list_checkpoints(self.folder / "checkpoints"):
+        self._loggers = []
+
+    def abandon(self) -> None:
+        """Remove the folder of a new run that failed before its first checkpoint: nothing in it is worth keeping."""
+        self.close_loggers()
+        if (
+            self.folder is not None
+            and rank() == 0
+            and not self.config.resume
+            and not list_checkpoints(self.folder / "checkpoints")
+        ):
             shutil.rmtree(self.folder)
 
     def save_model(self, result: dict[str, Any] | None) -> None:
         """Write `model/`. `result` is the evaluation of these weights; its threshold becomes the model's."""
         if self.folder is None:
             return
+        average_buffers(self.trainer.best_weights)
+        folder = self.folder
+        by_first_rank(lambda: self._write_model(folder / "model", result))
+
+    def _write_model(self, folder: Path, result: dict[str, Any] | None) -> None:
         trainer, config = self.trainer, self.config
         provenance: dict[str, Any] = {
             "program": f"faceprint {__version__}",
@@ -132,44 +248,61 @@ class Run:
             provenance=provenance,
             threshold=None if result is None else result["threshold"],
         )
-        save_model(self.folder / "model", trainer.network, card)
+        save_model(folder, trainer.best_weights, card)
 
     def save_checkpoint(self) -> None:
-        """Write everything that makes the next step the same."""
-        if self.folder is None:
+        """Begin to write everything that makes the next step the same; `publish_checkpoint` ends it."""
+        if self._writer is None:
             return
-        trainer = self.trainer
-        state = {
-            "network": trainer.network.state_dict(),
-            "optimizer": trainer.optimizer.state_dict(),
-            # Before the classifier's: it brings rows up to date that were left out for some steps.
-            "head_optimizer": trainer.head_optimizer.state_dict() if trainer.head_optimizer else None,
-            "classifier": trainer.classifier.state_dict(),
-            "scaler": trainer.scaler.state_dict(),
-            "means": self.means.state_dict(),
-            "best": self.best,
-            "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
-            "data": fingerprint(trainer.source),
+        self.publish_checkpoint()
+        average_buffers(self.trainer.network)
+        if self.trainer.average is not None:
+            average_buffers(self.trainer.average.module)
+        evaluated = self._last_result is not None and self._last_step == self.step
+        described = {
+            "config_sha256": hashlib.sha256(dump(self.config).encode()).hexdigest(),
+            "program": f"faceprint {__version__}",
+            "figure": figure(self._last_result, self.config.evaluation.metric) if evaluated else None,
         }
-        save_checkpoint(self.folder / "checkpoints", self.step, state, keep=self.config.checkpoint.keep)
+        counters = {name: getattr(self, name) for name in COUNTERS}
+        counters["means"] = self.means.state_dict()
+        counters["global_batch"] = self.trainer.plan.global_batch
+        pieces = state_pieces(self.trainer, counters, copied=self.config.checkpoint.background)
+        self._writer.start(self.step, pieces, described)
+        if not self.config.checkpoint.background:
+            self.publish_checkpoint()
+
+    def publish_checkpoint(self) -> None:
+        """Let the checkpoint that is being written appear, waiting for it; say so where it could not be written."""
+        if self._writer is None or not self._writer.pending:
+            return
+        reason = self._writer.publish()
+        if reason is not None:
+            self.warn(f"no checkpoint was written, the training goes on: {reason}")
+
+    def ask(self, stop: StopRequest) -> None:
+        """Begin to find out what `agreed` says."""
+        self._agreement.ask(stop=stop.asked, written=self._writer is not None and self._writer.written)
+
+    def agreed_to_stop(self) -> bool:
+        """Whether any process was asked to stop before this step. Lets a checkpoint appear that all have written."""
+        stop, written = self._agreement.answer()
+        if written:
+            self.publish_checkpoint()
+        return stop
 
     def load_checkpoint(self, path: Path) -> None:
         """Go back to the state in `path`. Raises `UserError` where it is another network's or other data's."""
-        state, trainer = load_checkpoint(path), self.trainer
-        if state["data"] != fingerprint(trainer.source):
-            raise UserError(f"{path}: identities or labels of the data are not those that this run was trained on")
-        trainer.network.load_state_dict(state["network"])
-        trainer.classifier.load_state_dict(state["classifier"])
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        if trainer.head_optimizer:
-            trainer.head_optimizer.load_state_dict(state["head_optimizer"])
-        trainer.scaler.load_state_dict(state["scaler"])
-        self.means.load_state_dict(state["means"])
-        self.best = state["best"]
-        self.step = state["step"]
-        torch.set_rng_state(state["random"]["cpu"])
-        if trainer.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["random"]["cuda"])
+        counters = restore(self.trainer, path, self.config.seed)
+        was, now = counters["global_batch"], self.trainer.plan.global_batch
+        if was != now and "batch_size" not in self.config.resume_changes:
+            raise UserError(
+                f"{path}: its steps are of {was} images, these of {now} (batch_size x processes x accumulate); change"
+                " one of them, or allow another curve by resume_changes=[batch_size]"
+            )
+        for name in COUNTERS:
+            setattr(self, name, counters[name])
+        self.means.load_state_dict(counters["means"])
 
     def last_good(self) -> str:
         """A clause that says which checkpoint a failed run leaves."""
@@ -190,13 +323,9 @@ def open_run(config: Config) -> Run:
     Nothing is written before everything is built and checked. Raises `UserError`, for instance for a run folder that
     exists without `resume`, and for a resumed one whose configuration differs in a key that changes the curve.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("training runs in one process so far; start faceprint train without a launcher")
     folder = run_folder(config)
-    if folder is not None and config.resume:
-        check_same(config, folder)
-    elif folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists; continue it with resume=true, or choose another run folder with out=DIR")
+    if folder is not None:
+        by_first_rank(lambda: check_folder(config, folder))
     pair_sets = [load_pairs(options, config.network.image_size) for options in config.evaluation.protocols]
     trainer = build_trainer(config)
     for pairs in pair_sets:
@@ -204,8 +333,36 @@ def open_run(config: Config) -> Run:
     run = Run(config, folder, trainer, pair_sets)
     if folder is not None:
         start_folder(run, folder)
+        by_first_rank(lambda: add_to_manifest(folder, trainer, seed=config.seed, first_step=run.step))
     run.open_loggers()
     return run
+
+
+def checkpoint_writer(config: Config, folder: Path | None) -> CheckpointWriter | None:
+    if folder is None:
+        return None
+    return CheckpointWriter(
+        folder / "checkpoints", keep=config.checkpoint.keep, background=config.checkpoint.background
+    )
+
+
+def figure(result: Mapping[str, Any] | None, name: str) -> float:
+    """The figure of an evaluation that `name` says: `accuracy`, or of a mapping in it: `tar_at_far.1e-3`."""
+    found: Any = result
+    for part in name.split(".", 1):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    if not isinstance(found, int | float):
+        numbers = [key for key, value in (result or {}).items() if isinstance(value, int | float | Mapping)]
+        raise UserError(f"evaluation.metric={name}: not a figure of the protocol; its figures: {', '.join(numbers)}")
+    return float(found)
+
+
+def check_folder(config: Config, folder: Path) -> None:
+    """Raise `UserError` for a folder that a new run may not take, or that cannot be continued."""
+    if config.resume:
+        check_same(config, folder)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists; continue it with resume=true, or choose another run folder with out=DIR")
 
 
 def load_pairs(options: Mapping[str, Any], image_size: tuple[int, int]) -> PairSet:
@@ -221,18 +378,29 @@ def load_pairs(options: Mapping[str, Any], image_size: tuple[int, int]) -> PairS
 def start_folder(run: Run, folder: Path) -> None:
     """Make the folder of a new run, or take up the last checkpoint of a resumed one."""
     if not run.config.resume:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.yaml").write_text(dump(run.config), encoding="utf-8")
-            write_names(folder, run.trainer.source.class_names)
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another with out=DIR") from error
+        names = run.trainer.source.class_names
+        by_first_rank(lambda: make_folder(run.config, folder, names))
         return
-    saved = list_checkpoints(folder / "checkpoints")
-    if not saved:
-        raise UserError(f"{folder} has no checkpoint to resume from; remove the folder and start it again")
-    run.load_checkpoint(saved[-1])
-    forget_after(folder, run.step)
+    path, damaged = newest(folder / "checkpoints", last_good=run.config.resume == "last_good")
+    together(lambda: run.load_checkpoint(path))
+    run.passed_over = damaged
+    by_first_rank(lambda: tidy(folder, run.step))
+
+
+def make_folder(config: Config, folder: Path, names: Sequence[str]) -> None:
+    """The folder of a new run, with its configuration and the names of its classes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+        write_names(folder, names)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another with out=DIR") from error
+
+
+def tidy(folder: Path, step: int) -> None:
+    """Remove what a run wrote after `step`, to which it goes back."""
+    clear_unfinished(folder / "checkpoints")
+    forget_after(folder, step)
 
 
 def check_same(config: Config, folder: Path) -> None:
@@ -241,6 +409,11 @@ def check_same(config: Config, folder: Path) -> None:
         raise UserError(f"{folder}: nothing to resume there; start it without resume=true")
     old, new = load_config(str(folder / "config.yaml")).model_dump(), config.model_dump()
     changed = [f"{key} was {old[key]!r}, is {new[key]!r}" for key in new if old[key] != new[key]]
-    changed = [line for line in changed if line.split(" ")[0] not in FREE_ON_RESUME]
+    allowed = FREE_ON_RESUME | set(config.resume_changes)
+    changed = [line for line in changed if line.split(" ")[0] not in allowed]
     if changed:
-        raise UserError(f"{folder}: resume=true continues the same curve, but {'; '.join(changed)}")
+        keys = ", ".join(line.split(" ")[0] for line in changed)
+        raise UserError(
+            f"{folder}: resume=true continues the same curve, but {'; '.join(changed)}; another curve is had by"
+            f" resume_changes=[{keys}]"
+        )

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from faceprint.classifier import CentreOptimizer, HeadOptimizers, Heads, PartialFC, TripletLoss
 from faceprint.classifier.estimate import HeadEstimate, HeadPlan
@@ -41,6 +42,8 @@ from faceprint.registry import Table, unknown
 from faceprint.training.initial import Start, start_from
 from faceprint.training.measure import HeadTimer
 from faceprint.training.optim import make_optimizer
+from faceprint.training.randomness import seed_process
+from faceprint.training.replicas import Replicas
 from faceprint.training.schedule import make_schedule, piecewise_linear
 from faceprint.training.sources import build_source, epoch_images
 
@@ -61,6 +64,8 @@ class Plan:
     total_steps: int
     base_lr: float
     """The recipe's learning rate scaled from the reference batch to the global batch."""
+    accumulate: int = 1
+    """Passes of the network in each process that make one step."""
 
     def epoch(self, step: int) -> float:
         """Epochs done after `step` steps."""
@@ -69,14 +74,16 @@ class Plan:
 
 @dataclass
 class Trainer:
-    """What the loop works with. `forward` is the network, compiled where the configuration says so."""
+    """What the loop works with. `replicas` is the network as a step calls it: compiled, in several processes."""
 
     plan: Plan
     device: torch.device
     source: Source
     spec: InputSpec
     network: FaceNetwork
-    forward: Callable[[Tensor], Tensor]
+    replicas: Replicas
+    average: AveragedModel | None
+    """The moving average of the network's weights and buffers, where one is kept."""
     classifier: PartialFC | Heads | TripletLoss
     margin: Plain | TripletLoss
     """The margin of the (first) head, or the triplet loss itself; `margin_schedule` gives the options of all `margins`
@@ -100,6 +107,20 @@ class Trainer:
     origin: str | None
     """Where the first weights came from, in words; None for random ones, and for a resumed run."""
 
+    @property
+    def best_weights(self) -> FaceNetwork:
+        """The network that is evaluated and kept: the moving average where there is one."""
+        return self.network if self.average is None else cast(FaceNetwork, self.average.module)
+
+    def heads(self) -> list[tuple[PartialFC, CentreOptimizer]]:
+        """Every classifier with class centres, with its optimiser; several where sets have heads of their own."""
+        if isinstance(self.classifier, TripletLoss) or self.head_optimizer is None:
+            return []
+        optimizer = self.head_optimizer
+        optimizers = optimizer.optimizers if isinstance(optimizer, HeadOptimizers) else [optimizer]
+        heads = self.classifier if isinstance(self.classifier, Heads) else [self.classifier]
+        return list(zip(heads, optimizers, strict=True))
+
     def margins(self) -> list[nn.Module]:
         return [head.margin for head in self.classifier] if isinstance(self.classifier, Heads) else [self.margin]
 
@@ -107,10 +128,16 @@ class Trainer:
         return [self.optimizer] if self.head_optimizer is None else [self.optimizer, self.head_optimizer]
 
     def gradients(self) -> list[Tensor]:
-        """All gradients there are, those of sampled centres too."""
-        parameters = [*self.network.parameters(), *self.classifier.parameters()]
+        """All gradients there are in this process, those of sampled centres too."""
+        return [*self.network_gradients(), *self.head_gradients()]
+
+    def network_gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+
+    def head_gradients(self) -> list[Tensor]:
+        whole = [parameter.grad for parameter in self.classifier.parameters() if parameter.grad is not None]
         sampled = [] if isinstance(self.classifier, TripletLoss) else [grad for _, grad in self.classifier.gradients]
-        return [*(parameter.grad for parameter in parameters if parameter.grad is not None), *sampled]
+        return [*whole, *sampled]
 
 
 def build_trainer(config: Config) -> Trainer:
@@ -150,20 +177,23 @@ def build_trainer(config: Config) -> Trainer:
     sparsest = sparsest_layers(network)
     optimizer = make_optimizer(
         config.optimizer.name,
-        network.parameters(),
+        network,
         lr=plan.base_lr,
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
         undecayed=mixing_logits(network),
         undecayed_lr_factor=SPARSEST_LR_FACTOR if sparsest else 1.0,
+        lr_factors=config.optimizer.lr_factors,
     )
+    seed_process(config.seed)
     return Trainer(
         plan=plan,
         device=device,
         source=source,
         spec=spec,
         network=network,
-        forward=torch.compile(network) if config.compile else network,
+        replicas=Replicas(network, device, config.distributed, compiled=config.compile),
+        average=make_average(network, config.ema),
         classifier=classifier,
         margin=margin,
         margin_schedule=build_margin_schedule(config.margin, plan),
@@ -179,6 +209,13 @@ def build_trainer(config: Config) -> Trainer:
         sparsest=sparsest,
         origin=origin,
     )
+
+
+def make_average(network: FaceNetwork, share: float) -> AveragedModel | None:
+    """The exponential moving average of `network`, which keeps this `share` in each step; None for 0."""
+    if not share:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(share), use_buffers=True)
 
 
 def build_classifier(
@@ -241,7 +278,7 @@ def plan_head(config: Config, num_classes: int, embedding_dim: int) -> HeadPlan:
         product=config.classifier.product,
         update=config.classifier.update,
         batch_size=config.batch_size,
-        passes=config.accumulate,
+        passes=choose_accumulate(config),
     )
 
 
@@ -282,16 +319,26 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def make_plan(config: Config, source: Source) -> Plan:
-    global_batch = config.batch_size * config.accumulate * world_size()
+    accumulate = choose_accumulate(config)
+    global_batch = config.batch_size * world_size() * accumulate
     num_images = epoch_images(source)
     steps = config.steps or math.ceil((config.epochs or 0) * num_images / global_batch)
     return Plan(
         num_images=num_images,
         num_classes=len(source.class_names),
         global_batch=global_batch,
+        accumulate=accumulate,
         total_steps=max(1, steps),
         base_lr=config.optimizer.lr * global_batch / (config.reference_batch or global_batch),
     )
+
+
+def choose_accumulate(config: Config) -> int:
+    """Passes a step: those asked for, or as many as bring the global batch nearest to `reference_batch`."""
+    if config.accumulate != "auto":
+        return config.accumulate
+    one_pass = config.batch_size * world_size()
+    return max(1, round((config.reference_batch or one_pass) / one_pass))
 
 
 def build_schedule(config: Config, plan: Plan) -> Callable[[int], float]:
@@ -368,7 +415,8 @@ def build_augmentation(augment: Augment) -> Augmentation:
 
 def build_loader(config: Config, trainer: Trainer, first_step: int) -> Loader:
     """This process's batches from `first_step` to the end; `accumulate` of them make one step."""
-    order = build_order(config, trainer, first_step * config.accumulate, trainer.plan.total_steps * config.accumulate)
+    accumulate = trainer.plan.accumulate
+    order = build_order(config, trainer, first_step * accumulate, trainer.plan.total_steps * accumulate)
     return Loader(
         cached(trainer.source, config.loader.cache, trainer.spec),
         order,

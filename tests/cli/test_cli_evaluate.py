@@ -19,6 +19,7 @@ from faceprint.cli.evaluate import evaluate
 from faceprint.data.images import Image
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
+from faceprint.inference.embedder import Embeddings
 
 app = typer.Typer()
 app.command()(evaluate)
@@ -31,17 +32,21 @@ class Perfect:
 
     name = "perfect"
     input = InputSpec()
+    embedding_dim = 3
+    content_hash = None
 
-    def embed(
+    def embed_with_norms(
         self,
         images: Iterable[Image],
         *,
         flip: bool = False,
         batch_size: int = 64,
         progress: Callable[[int, int], None] | None = None,
-    ) -> np.ndarray:
+    ) -> Embeddings:
         CALLS[-1].update(flip=flip, batch_size=batch_size)
-        return np.array([np.eye(3)[int(image[0, 0].argmax())] for image in images], np.float32)
+        vectors = np.array([np.eye(3)[int(image[0, 0].argmax())] for image in images], np.float32)
+        norms = np.ones(len(vectors), np.float32)
+        return Embeddings(vectors=vectors, norms=norms, view_norms=norms)
 
 
 @pytest.fixture(autouse=True)

@@ -126,6 +126,9 @@ def test_protocols_and_options(call: Call, folder: Path) -> None:
     refused(call("eval", "m.onnx", "pairs", "imges=x"), "'imges'", "nearest: 'images'")
     refused(call("bench", "train", "mbg"), "unknown network 'mbg'", "nearest: 'mbf'")
     refused(call("plot", "absent", "--output", "x.png"), "absent")
+    refused(call("sweep", "quickstart", "optimizer.lr=0.1"), "nothing to search", "key=a,b,c")
+    refused(call("sweep", "quickstart", "optimizer.lt=0.1,0.2"), "'optimizer.lt'", "nearest: 'optimizer.lr'")
+    refused(call("bench", "train", "--baseline", "absent.json"), "absent.json")
     refused(call("data", "synthetic", "faces"), "faces", "exists")
 
 

@@ -292,12 +292,172 @@ def test_rounding_beyond_one_is_clipped() -> None:
 def test_documented_examples() -> None:
     result = doctest.testmod(metrics)
     assert result.failed == 0
-    assert result.attempted >= 9
+    assert result.attempted >= 15
 
 
 def test_metrics_need_numpy_alone() -> None:
     program = (
-        "import sys; import faceprint.evaluation.metrics; print(sorted({'torch', 'cv2', 'pydantic'} & {*sys.modules}))"
+        "import sys; import faceprint.evaluation.metrics;"
+        "print(sorted({'torch', 'cv2', 'pydantic', 'scipy', 'sklearn'} & {*sys.modules}))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def searches(number: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Random searches, many of them tied, of galleries with several entries an identity."""
+    random = np.random.default_rng(number)
+    for _ in range(number):
+        probes, entries, people = random.integers(1, [12, 9, 7])
+        grain = random.choice([1, 3, 50, 10**6])
+        scores = random.integers(-grain, grain, (probes, entries), endpoint=True) / grain
+        yield scores, random.integers(0, people + 1, probes), random.integers(0, people + 1, entries)
+
+
+def rank_by_loops(row: list[float], own: int, gallery: list[int], for_mate: bool) -> int:
+    best: dict[int, float] = {}
+    for score, person in zip(row, gallery, strict=True):
+        best[person] = max(score, best.get(person, -math.inf))
+    if own not in best:
+        return 0
+    others = [score for person, score in best.items() if person != own]
+    return 1 + sum(score > best[own] or (score == best[own] and not for_mate) for score in others)
+
+
+def test_ranks_by_loops() -> None:
+    seen = set()
+    for scores, probes, gallery in searches(2000):
+        for ties in ("against_mate", "for_mate"):
+            ranks = metrics.mate_ranks(scores, probes, gallery, ties=ties)
+            expected = [
+                rank_by_loops(row, own, gallery.tolist(), ties == "for_mate")
+                for row, own in zip(scores.tolist(), probes.tolist(), strict=True)
+            ]
+            assert ranks.tolist() == expected
+            mated = ranks > 0
+            seen.add((bool(mated.all()), bool(mated.any())))
+            if not mated.all():
+                with pytest.raises(UserError, match=rf"{(~mated).sum()} of {len(probes)} probes have no mate"):
+                    metrics.cmc(scores, probes, gallery, ties=ties)
+                continue
+            curve = metrics.cmc(scores, probes, gallery, ties=ties)
+            assert len(curve) == len(set(gallery.tolist()))
+            for k in range(1, len(curve) + 3):
+                within = sum(rank <= k for rank in expected)
+                assert metrics.rank_k(scores, probes, gallery, k, ties=ties) == within / len(probes)
+            assert curve[-1] == 1
+    assert seen == {(True, True), (False, True), (False, False)}
+
+
+def test_one_embedding_for_everybody_is_the_worst() -> None:
+    scores, ids = np.full((3, 3), 0.5), np.arange(3)
+    assert metrics.rank_k(scores, ids, ids) == 0
+    assert metrics.rank_k(scores, ids, ids, ties="for_mate") == 1
+
+
+def test_tpir_at_fpir_by_loops() -> None:
+    random = np.random.default_rng(2)
+    checked = 0
+    for scores, probes, gallery in searches(3000):
+        fpir, rank = float(random.choice([0, 0.1, 0.3, 0.5, 1])), int(random.integers(1, 4))
+        ranks = [
+            rank_by_loops(r, p, gallery.tolist(), False) for r, p in zip(scores.tolist(), probes.tolist(), strict=True)
+        ]
+        strangers = [max(row) for row, place in zip(scores.tolist(), ranks, strict=True) if not place]
+        mates = [
+            (max(score for score, person in zip(row, gallery.tolist(), strict=True) if person == own), place)
+            for row, own, place in zip(scores.tolist(), probes.tolist(), ranks, strict=True)
+            if place
+        ]
+        if not strangers or not mates:
+            with pytest.raises(UserError, match="of one kind"):
+                metrics.tpir_at_fpir(scores, probes, gallery, fpir, rank=rank)
+            continue
+        point = metrics.tpir_at_fpir(scores, probes, gallery, fpir, rank=rank)
+        allowed = [t for t in [*strangers, -math.inf] if sum(s > t for s in strangers) <= fpir * len(strangers) + 1e-9]
+        assert point.threshold == min(allowed)
+        assert point.false_positives == sum(score > point.threshold for score in strangers)
+        assert point.tpir == sum(score > point.threshold and place <= rank for score, place in mates) / len(mates)
+        checked += 1
+    assert checked > 1000
+
+
+SEARCHES: list[Any] = [
+    metrics.mate_ranks,
+    metrics.cmc,
+    metrics.rank_k,
+    lambda scores, probes, gallery: metrics.tpir_at_fpir(scores, probes, gallery, 0.1),
+]
+
+
+@pytest.mark.parametrize("function", SEARCHES)
+@pytest.mark.parametrize(
+    ("scores", "probes", "gallery", "message"),
+    [
+        ([[0.1, math.nan]], [1], [1, 2], "probe 0 has nan with entry 1"),
+        ([[0.1, 0.2]], [1], [1], "probes x gallery"),
+        ([0.1, 0.2], [1], [1, 2], "probes x gallery"),
+        (np.zeros((0, 2)), np.zeros(0, int), [1, 2], "no probes"),
+        (np.zeros((2, 0)), [1, 2], np.zeros(0, int), "nobody is in the gallery"),
+        ([[0.1, 0.2]], [1.0], [1, 2], "whole numbers"),
+        ([[0.1, 0.2]], ["a"], [1, 2], "whole numbers"),
+    ],
+)
+def test_searches_refused(function: Any, scores: Any, probes: Any, gallery: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        function(scores, probes, gallery)
+
+
+def test_search_options_refused() -> None:
+    search = ([[0.1, 0.2]], [1], [1, 2])
+    with pytest.raises(UserError, match="k is 0"):
+        metrics.rank_k(*search, 0)
+    with pytest.raises(UserError, match="ties is 'no'"):
+        metrics.rank_k(*search, ties="no")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="rank is 0"):
+        metrics.tpir_at_fpir(*search, 0.1, rank=0)
+    with pytest.raises(UserError, match="fraction between 0 and 1"):
+        metrics.tpir_at_fpir(*search, math.nan)
+
+
+def test_det_is_the_roc_seen_from_the_errors() -> None:
+    for scores, same in cases(300):
+        curve = metrics.det(scores, same)
+        for fmr, fnmr, threshold in zip(curve.fmr, curve.fnmr, curve.thresholds, strict=True):
+            assert fmr == sum(score > threshold for score in scores[~same]) / (~same).sum()
+            assert fnmr == sum(score <= threshold for score in scores[same]) / same.sum()
+
+
+def test_curves_are_those_of_scikit_learn() -> None:
+    """Its first threshold is infinite and its others accept `score >= threshold`: the same corners one place on."""
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    for scores, same in cases(1000):
+        far, tar, thresholds = roc_curve(same, scores, drop_intermediate=False)
+        curve = metrics.roc(scores, same)
+        assert curve.far.tolist() == far.tolist()
+        assert curve.tar.tolist() == tar.tolist()
+        assert curve.thresholds[:-1].tolist() == thresholds[1:].tolist()
+        assert metrics.auc(scores, same) == pytest.approx(roc_auc_score(same, scores), abs=1e-12)
+
+
+def test_equal_scores_carry_nothing() -> None:
+    for count in (1, 7, 1000):
+        scores, same = [0.25] * (2 * count), [1] * count + [0] * count
+        curve = metrics.roc(scores, same)
+        assert (curve.far.tolist(), curve.tar.tolist()) == ([0, 1], [0, 1])
+        assert (metrics.eer(scores, same), metrics.auc(scores, same)) == (0.5, 0.5)
+        assert metrics.tar_at_far(scores, same, 0.5) == metrics.TarAtFar(0.0, 0.25, 0)
+        assert metrics.best_threshold_accuracy(scores, same).accuracy == 0.5
+
+
+def test_float32_scores_are_taken_as_they_are() -> None:
+    """Counting and dividing is done in float64: the same figures from the same numbers in either type."""
+    for scores, same in cases(200, cosines=True, least=4):
+        single = scores.astype(np.float32)
+        double = single.astype(np.float64)
+        assert metrics.auc(single, same) == metrics.auc(double, same)
+        assert metrics.eer(single, same) == metrics.eer(double, same)
+        assert (
+            metrics.verification_accuracy(single, same, 2).mean == metrics.verification_accuracy(double, same, 2).mean
+        )

@@ -17,6 +17,7 @@ from faceprint.errors import UserError
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import (
     PROTOCOLS,
+    SUITES,
     evaluate,
     evaluate_pairs,
     load_protocol,
@@ -24,12 +25,15 @@ from faceprint.evaluation.protocols import (
     protocol_options,
     score_pairs,
 )
+from faceprint.inference.embedder import Embeddings
 
 
 class ColourEmbedder:
     """An image's embedding is its mean colour, less grey; the mirror image has the same."""
 
     name = "mean colour"
+    embedding_dim = 3
+    content_hash = None
 
     def __init__(self, size: tuple[int, int] = (112, 112)) -> None:
         self.input = InputSpec(size=size)
@@ -44,13 +48,25 @@ class ColourEmbedder:
         batch_size: int = 64,
         progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
+        return self.embed_with_norms(images, flip=flip, batch_size=batch_size, progress=progress).vectors
+
+    def embed_with_norms(
+        self,
+        images: Iterable[Image],
+        *,
+        flip: bool = False,
+        batch_size: int = 64,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Embeddings:
         self.seen = list(images)
         self.flips.append(flip)
         if progress:
             for done in range(0, len(self.seen), batch_size):
                 progress(min(done + batch_size, len(self.seen)), 0)
         means = np.array([image.reshape(-1, 3).mean(axis=0) - 127.5 for image in self.seen])
-        return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+        norms = np.linalg.norm(means, axis=1).astype(np.float32)
+        vectors = (means / norms[:, None]).astype(np.float32)
+        return Embeddings(vectors=vectors, norms=norms * (1 + flip), view_norms=norms)
 
 
 def person(number: int, image: int = 0, size: tuple[int, int] = (112, 112)) -> np.ndarray:
@@ -73,6 +89,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_table() -> None:
     assert list(PROTOCOLS) == ["pairs", "bin", "synthetic"]
+    assert list(SUITES) == ["verification"]
 
 
 def test_perfect_embeddings_by_every_file_route(folder: Path) -> None:
@@ -241,6 +258,6 @@ def test_options_refused(protocol: str, options: dict[str, Any], message: str) -
 
 
 def test_options_are_the_arguments() -> None:
-    assert protocol_options("pairs") == ["images", "pairs", "folds"]
+    assert protocol_options("pairs") == ["images", "pairs", "folds", "layout"]
     with pytest.raises(UserError, match="unknown protocol"):
         protocol_options("lfw")

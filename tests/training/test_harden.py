@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from faceprint.config import Config, load_config
@@ -70,8 +71,8 @@ def test_the_recipe_goes_on_from_the_hardened_weights_and_centres(
     assert (config.epochs, config.optimizer.lr, config.schedule.milestones) == (10, 1e-3, [5.0])
     run = open_run(config)
     assert run.trainer.origin == f"network and class centres from {tmp_path / 'hard'}"
-    old = torch.load(next((sn_run / "checkpoints").iterdir()), weights_only=True)
-    assert torch.equal(run.trainer.classifier.centres, old["classifier"]["centres"])
+    (file,) = (sn_run / "checkpoints").glob("*/centres-*.safetensors")
+    assert torch.equal(run.trainer.classifier.centres, load_file(file)["centres"])
     norm = next(module for module in run.trainer.network.modules() if isinstance(module, SwitchNorm2d))
     assert not norm.mean_logits.requires_grad
     assert norm.chosen == harden_run(sn_run, tmp_path / "again")[0].choice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def test_balanced_batches_are_trained_on_and_resumed(
     shares = torch.bincount(torch.from_numpy(whole.source.labels[drawn])) / len(drawn)
     assert (shares - 1 / 3).abs().max() < 0.05
     trained(tiny(*changes, "checkpoint.every=3"))
-    (tmp_path / "run" / "checkpoints" / "step_000000006.pt").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_000000006")
     resumed = trained(tiny(*changes, "checkpoint.every=3", "resume=true"))[0].trainer
     assert torch.equal(resumed.classifier.centres, whole.classifier.centres)
 

@@ -120,7 +120,7 @@ def test_resuming_gives_the_bit_identical_run(
     tiny: Tiny, trained: Trained, tmp_path: Path, changes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _, _ = trained(tiny(*changes, f"out={tmp_path}/whole"))
-    part = open_run(tiny(*changes, "checkpoint.every=3"))
+    part = open_run(tiny(*changes, "checkpoint.every=3", "checkpoint.background=false"))
     save = part.save_checkpoint
 
     def save_and_stop() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def test_heads_go_on_where_they_were_stopped(tiny: Tiny, trained: Trained, tmp_p
     assert [len(centres) for centres in heads] == [5, 3]
     assert len({head.margin.margin for head in run.trainer.classifier}) == 1
     assert next(iter(run.trainer.classifier)).margin.margin > 0
-    (tmp_path / "run" / "checkpoints" / "step_000000006.pt").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_000000006")
     again, _, _ = trained(several(tiny, "heads", *scheduled, "resume=true"))
     for before, head in zip(heads, again.trainer.classifier, strict=True):
         assert torch.equal(before, head.centres)
@@ -86,7 +87,7 @@ def test_the_order_by_windows_goes_on_exactly(
     run, _, _ = trained(config)
     after = {name: value.clone() for name, value in run.trainer.network.state_dict().items()}
     for step in (4, 6):
-        (tmp_path / "run" / "checkpoints" / f"step_{step:09d}.pt").unlink()
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step_{step:09d}")
     resumed = open_run(config.model_copy(update={"resume": True}))
     assert resumed.step == 2
     again, _, _ = trained(config.model_copy(update={"resume": True}))

@@ -13,7 +13,7 @@ import faceprint
 from faceprint.config import Config, load_config
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
-from faceprint.training.checkpoint import list_checkpoints, load_checkpoint
+from faceprint.training.checkpoint import SHARED, list_checkpoints, load_part
 from faceprint.training.loop import TrainingFailedError
 from faceprint.training.run import open_run
 from faceprint.training.setup import build_trainer
@@ -46,12 +46,22 @@ def test_a_run_folder_has_what_it_promises(tiny: Tiny, trained: Trained, tmp_pat
     )
     assert [record["step"] for record in lines(folder)] == [2, 4, 6]
     assert records[-1] == outcome.train_record
-    expected = {"loss", "learning_rate", "samples_per_second", "data_wait_fraction", "target_cosine", "train_accuracy"}
+    expected = {
+        "loss",
+        "learning_rate",
+        "gradient_norm",
+        "samples_per_second",
+        "data_wait_fraction",
+        "target_cosine",
+        "train_accuracy",
+        "target_cosine_counts",
+        "other_cosine_counts",
+    }
     counts = {"active_classes", "positive_classes", "negative_classes", "head_milliseconds", "head_fraction"}
     expected |= counts | {"kind", "step", "epoch", "embedding_norm", "lowest_target_cosine", "unreadable_images"}
     assert set(records[0]) == expected
     assert records[0]["epoch"] == pytest.approx(2 * 8 / 30, abs=1e-4)
-    assert [path.name for path in list_checkpoints(folder / "checkpoints")] == ["step_000000006.pt"]
+    assert [path.name for path in list_checkpoints(folder / "checkpoints")] == ["step_000000006"]
     card = json.loads((folder / "model" / "model.json").read_text())
     assert card["architecture"] == "mbf"
     assert card["embedding_dim"] == 16
@@ -82,11 +92,11 @@ def test_resuming_anywhere_gives_the_bit_identical_run(
     whole, _, _ = trained(tiny(f"out={tmp_path}/whole", *changes))
 
     torch.manual_seed(12345)
-    part = open_run(tiny("checkpoint.every=3", *changes))
+    part = open_run(tiny("checkpoint.every=3", "checkpoint.background=false", *changes))
     stopped = _stop_after(part, step=5)
     assert stopped.step == 5
     torch.manual_seed(54321)
-    resumed, _, _ = trained(tiny("checkpoint.every=3", "resume=true", *changes))
+    resumed, _, _ = trained(tiny("resume=true", *changes))
 
     for name, weight in whole.trainer.network.state_dict().items():
         assert torch.equal(weight, resumed.trainer.network.state_dict()[name]), name
@@ -101,8 +111,8 @@ def _stop_after(run: Any, step: int) -> Any:
     class Killed(Exception):
         pass
 
-    def update(trainer: Any, clip_norm: float | None = None) -> None:
-        original(trainer, clip_norm)
+    def update(trainer: Any, norm: Any, clip_norm: float | None = None) -> None:
+        original(trainer, norm, clip_norm)
         if run.step + 1 == step:
             run.step += 1
             raise Killed
@@ -160,10 +170,10 @@ def test_evaluations_keep_the_best_model(tiny: Tiny, trained: Trained, tmp_path:
     assert card["provenance"]["evaluation"]["accuracy"] == best
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+def test_a_loss_that_stays_non_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
     tiny: Tiny, trained: Trained, tmp_path: Path
 ) -> None:
-    config = tiny("steps=12", "checkpoint.every=2", "log.every=1", "log.loggers=[]")
+    config = tiny("steps=12", "checkpoint.every=2", "checkpoint.background=false", "log.every=1", "skip_nonfinite=2")
     run = open_run(config)
     from faceprint.training import loop
 
@@ -172,11 +182,45 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
             with torch.no_grad():
                 run.trainer.classifier.centres.fill_(float("nan"))
 
-    with pytest.raises(TrainingFailedError, match=r"not finite at step 6 .*step_000000004\.pt.*optimizer\.lr"):
+    with pytest.raises(TrainingFailedError, match=r"step 8 and 2 steps before it .*step_000000006.*optimizer\.lr"):
         loop.train(run, poison)
     saved = list_checkpoints(tmp_path / "run" / "checkpoints")
-    assert [path.name for path in saved] == ["step_000000002.pt", "step_000000004.pt"]
-    assert all(torch.isfinite(value).all() for value in load_checkpoint(saved[-1])["classifier"].values())
+    assert [path.name for path in saved] == ["step_000000004", "step_000000006"]
+    weights = load_part(saved[0] / SHARED)["network"]
+    assert all(torch.isfinite(value).all() for value in weights.values() if value.is_floating_point())
+    figures = json.loads((tmp_path / "run" / "failed_step_000000008.json").read_text())
+    assert figures["labels"][0] >= 0
+    assert figures["labels"][1] < 6
+    assert len(figures["images"]) == 8
+    assert all("synthetic" in name for name in figures["images"])
+    assert set(figures) >= {"loss", "gradient_norm", "learning_rate", "loss_scale", "largest_logit"}
+
+
+@pytest.mark.parametrize("margin", ["cosface", "adaface"])
+def test_a_single_step_that_is_not_finite_is_left_out_and_leaves_no_trace(
+    tiny: Tiny, tmp_path: Path, margin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch of infinite pixels: weights and running moments are afterwards as before it."""
+    from faceprint.training import loop
+
+    run = open_run(tiny(f"margin={{name: {margin}}}", "log.every=1", "steps=4"))
+    state: list[dict[str, torch.Tensor]] = []
+    original = loop.prepare
+
+    def prepare(batch: Any, trainer: Any, generator: Any) -> torch.Tensor:
+        images = original(batch, trainer, generator)
+        state.append({name: value.clone() for name, value in trainer.network.state_dict().items()})
+        return images * float("inf") if run.step == 1 else images
+
+    monkeypatch.setattr(loop, "prepare", prepare)
+    loop.train(run, lambda record: None)
+    before, after = state[1], state[2]
+    assert all(torch.equal(before[name], after[name]) for name in before if before[name].is_floating_point())
+    warnings = [record for record in lines(tmp_path / "run") if record["kind"] == "warning"]
+    assert len(warnings) == 1
+    assert "step 2 was left out" in warnings[0]["message"]
+    assert all(torch.isfinite(value).all() for value in run.trainer.classifier.state_dict().values())
+    assert run.step == 4
 
 
 def test_tensorboard_gets_the_figures(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
@@ -196,21 +240,24 @@ def test_existing_folders_and_resume_are_guarded(tiny: Tiny, trained: Trained, t
     with pytest.raises(UserError, match="continues the same curve, but optimizer was"):
         open_run(tiny("resume=true", "optimizer.lr=1"))
     before = sorted(tmp_path.rglob("*"))
-    (tmp_path / "run" / "checkpoints" / "step_000000006.pt").write_bytes(b"torn")
-    with pytest.raises(UserError, match="not a readable checkpoint"):
-        open_run(tiny("resume=true"))
+    file = tmp_path / "run" / "checkpoints" / "step_000000006" / SHARED
+    whole = file.read_bytes()
+    for damaged, words in ((whole[:-100], "torn"), (whole[:500] + b"?" + whole[501:], "altered")):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=words):
+            open_run(tiny("resume=true"))
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_checkpoint_is_data_not_code(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_checkpoint_is_data_not_code(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path(tmp_path / "ran").touch, ())
 
-    path = tmp_path / "step_000000001.pt"
-    torch.save({"format": "faceprint-checkpoint/1", "x": Evil()}, path)
-    with pytest.raises(UserError, match="not a readable checkpoint"):
-        load_checkpoint(path)
+    path = tmp_path / "shared.pt"
+    torch.save({"step": 1, "x": Evil()}, path)
+    with pytest.raises(UserError, match="cannot be read"):
+        load_part(path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -239,10 +286,10 @@ def test_the_learning_rate_is_scaled_from_the_reference_batch(tiny: Tiny) -> Non
     assert plan.base_lr == pytest.approx(0.05 * 16 / 32)
 
 
-def test_several_processes_are_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="in one process so far"):
-        open_run(tiny())
+def test_accumulation_reaches_the_reference_batch(tiny: Tiny) -> None:
+    plan = build_trainer(tiny("reference_batch=30")).plan
+    assert (plan.accumulate, plan.global_batch) == (4, 32)  # nearer to 30 than 24 is
+    assert plan.base_lr == pytest.approx(0.05 * 32 / 30)
 
 
 def test_epochs_become_steps(tiny: Tiny) -> None:

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from faceprint.errors import UserError
+from faceprint.training.logging.appended import AppendedFile
 
 
 class MetricsFile:
-    """Appends records to `metrics.jsonl` of a run folder, each line complete as soon as it is written."""
+    """Appends records to `metrics.jsonl` of a run folder, as `AppendedFile` does."""
 
     def __init__(self, run_folder: Path) -> None:
-        self._file = (run_folder / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
+        self._file = AppendedFile(run_folder / "metrics.jsonl")
+
+    def recall(self, record: Mapping[str, Any]) -> None:
+        """It is in the file."""
 
     def write(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(record) + "\n")
+        self._file.add(json.dumps(record) + "\n")
 
     def close(self) -> None:
         self._file.close()

@@ -1,0 +1,107 @@
+"""From a trainer to the files of a checkpoint, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from faceprint.classifier.state import class_file, head_prefix, load_classes, load_shared_state, shared_state
+from faceprint.distributed import rank, world_size
+from faceprint.errors import UserError
+from faceprint.training.checkpoint import SHARED, Pieces, load_part, read_manifest
+from faceprint.training.randomness import cuda_random, seed_process
+from faceprint.training.setup import Trainer
+from faceprint.training.sources import fingerprint
+
+
+def state_pieces(trainer: Trainer, counters: dict[str, Any], *, copied: bool) -> Pieces:
+    """What this process writes of a checkpoint: `counters` and all that `trainer` holds, or copies of it."""
+    hold: Callable[[Any], Any] = copy_of if copied else _itself
+    pieces: dict[str, Callable[[Path], object]] = {}
+    for number, (head, optimizer) in enumerate(trainer.heads()):
+        file = class_file(head, optimizer)
+        pieces[head_prefix(number, trainer.heads()) + file.name] = partial(_save, hold(file.tensors), file.metadata)
+    random = hold({"cpu": torch.get_rng_state(), "cuda": cuda_random()})
+    pieces[_random_file()] = lambda path: torch.save(random, path)
+    if rank() == 0:
+        shared = hold({**counters, **_shared(trainer)})
+        pieces[SHARED] = lambda path: torch.save(shared, path)
+    return pieces
+
+
+def _save(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
+    save_file(tensors, path, metadata)
+
+
+def _random_file() -> str:
+    return f"rank-{rank():05d}.pt"
+
+
+def _shared(trainer: Trainer) -> dict[str, Any]:
+    return {
+        "network": trainer.network.state_dict(),
+        "average": None if trainer.average is None else trainer.average.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "heads": [shared_state(head, optimizer) for head, optimizer in trainer.heads()],
+        "scaler": trainer.scaler.state_dict(),
+        "data": fingerprint(trainer.source),
+        "classes": trainer.plan.num_classes,
+    }
+
+
+def restore(trainer: Trainer, path: Path, seed: int) -> dict[str, Any]:
+    """Bring `trainer` to the state in the checkpoint `path`; returns its counters.
+
+    Any number of processes reads what any number wrote. Raises `UserError` where it is of other data or another
+    network.
+    """
+    state = load_part(path / SHARED)
+    if state["classes"] != trainer.plan.num_classes:
+        raise UserError(
+            f"{path}: is of {state['classes']:,} identities, the data has {trainer.plan.num_classes:,}; start a new run"
+            " with init_from to go on with other people"
+        )
+    if state["data"] != fingerprint(trainer.source):
+        raise UserError(f"{path}: identities or labels of the data are not those that this run was trained on")
+    trainer.network.load_state_dict(state["network"])
+    if trainer.average is not None and state["average"] is not None:
+        trainer.average.load_state_dict(state["average"])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    for number, (head, optimizer) in enumerate(trainer.heads()):
+        load_classes(path, head, optimizer, prefix=head_prefix(number, trainer.heads()))
+        load_shared_state(state["heads"][number], head, optimizer)
+    trainer.scaler.load_state_dict(state["scaler"])
+    _restore_random(trainer.device, path, seed, state["step"])
+    return state
+
+
+def _restore_random(device: torch.device, path: Path, seed: int, step: int) -> None:
+    """Random numbers go on as they were; other ones where the number of processes changed."""
+    if read_manifest(path)["processes"] != world_size():
+        seed_process(seed, step)
+        return
+    random = load_part(path / _random_file())
+    torch.set_rng_state(random["cpu"])
+    if device.type == "cuda" and random["cuda"] is not None:
+        torch.cuda.set_rng_state(random["cuda"], device)
+
+
+def copy_of(value: Any) -> Any:
+    """`value` with its tensors copied, in CPU memory."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: copy_of(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [copy_of(each) for each in value]
+    return value
+
+
+def _itself(value: Any) -> Any:
+    return value

@@ -1,0 +1,130 @@
+"""Trainings in processes of their own, to be killed, starved and lied to."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import load_file
+
+RECIPE: dict[str, Any] = {
+    "network": {"name": "mbf", "embedding_dim": 16, "image_size": [32, 32], "options": {"scale": 1, "output": "E"}},
+    "margin": {"name": "adaface", "options": {"scale": 16.0}},
+    "data": {"source": "synthetic", "identities": 12, "images_per_identity": 6},
+    "loader": {"workers": 1},
+    "augment": {"flip": 0.5, "shift": 0.1},
+    "classifier": {"sample_rate": 0.5},
+    "batch_size": 4,
+    "steps": 60,
+    "optimizer": {"lr": 0.01},
+    "evaluation": {
+        "every": 7,
+        "protocols": [{"protocol": "synthetic", "num_identities": 8, "images_per_identity": 3, "num_pairs": 20}],
+    },
+    "checkpoint": {"every": 5, "keep": 2},
+    "log": {"every": 3},
+    "device": "cpu",
+}
+CLOCK = {
+    "samples_per_second",
+    "data_wait_fraction",
+    "images_per_second",
+    "head_milliseconds",
+    "head_fraction",
+    "seconds",
+}
+
+
+def write_recipe(folder: Path, **changes: Any) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**RECIPE, **changes}))
+    return path
+
+
+def start(recipe: Path, out: Path, *assignments: str, processes: int = 1, **options: Any) -> subprocess.Popen[str]:
+    """A training as a user would start it; it leads a process group of its own."""
+    sugar = ["--processes", str(processes)] if processes > 1 else []
+    command = [sys.executable, "-m", "faceprint", "train", str(recipe), f"out={out}", *assignments, *sugar]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        **options,
+    )
+
+
+def finish(training: subprocess.Popen[str], timeout: float = 240) -> tuple[int, str]:
+    """Exit status and what was said."""
+    try:
+        _, said = training.communicate(timeout=timeout)
+    finally:
+        end(training)
+    return training.returncode, said
+
+
+def end(training: subprocess.Popen[str]) -> None:
+    """Nothing of it is left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(training.pid, signal.SIGKILL)
+
+
+def members(training: subprocess.Popen[str]) -> list[int]:
+    """The processes of a training: launcher, ranks and data workers, oldest first."""
+    found: list[tuple[int, int]] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == training.pid and fields[0] != "Z":
+                found.append((int(fields[19]), int(entry.name)))
+    return [number for _, number in sorted(found)]
+
+
+def steps_done(out: Path) -> int:
+    """The last step that the metrics know."""
+    try:
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+    except OSError:
+        return 0
+    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
+
+
+def wait_for(condition: Any, training: subprocess.Popen[str], timeout: float = 120) -> None:
+    until = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < until, "waited too long"
+        assert training.poll() is None, f"the training ended by itself: {training.communicate()[1]}"
+        time.sleep(0.01)
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without what the clock decides."""
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key not in CLOCK} for record in records]
+
+
+def weights(out: Path) -> dict[str, str]:
+    """SHA-256 of every tensor of the last checkpoint's centres and of the model.
+
+    Not of the files: safetensors writes its metadata in any order.
+    """
+    last = sorted((out / "checkpoints").glob("step_?????????"))[-1]
+    found: dict[str, str] = {}
+    for file in [*sorted(last.glob("centres-*.safetensors")), out / "model" / "model.safetensors"]:
+        for name, tensor in load_file(file).items():
+            found[f"{file.name} {name}"] = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+    return found

@@ -1,0 +1,132 @@
+"""One training, whatever number of processes does it: the same losses, checkpoints that any number continues."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from faceprint.assignments import override
+from faceprint.config import validate
+from faceprint.distributed import world
+from faceprint.training.checkpoint import list_checkpoints
+from faceprint.training.initial import read_checkpoint_classes
+from faceprint.training.loop import train
+from faceprint.training.run import open_run
+
+GLOBAL_BATCH = 12
+SMALL, LARGE = 2e-7, 1e-3
+SHARED_OPTIONS = ("classifier.sample_rate=0.7",)
+CONFIG: dict[str, Any] = {
+    "network": {"name": "mbf", "embedding_dim": 16, "image_size": [32, 32], "options": {"scale": 1}},
+    "margin": {"name": "cosface", "options": {"scale": 16.0, "margin": 0.1}},
+    "data": {"source": "synthetic", "identities": 13, "images_per_identity": 6},
+    "loader": {"workers": 0},
+    "augment": {"flip": 0.0},
+    "classifier": {"same_for_any_world": True},
+    "optimizer": {"lr": 0.005},
+    "evaluation": {
+        "every": 0,
+        "protocols": [{"protocol": "synthetic", "num_identities": 8, "images_per_identity": 3, "num_pairs": 20}],
+    },
+    "checkpoint": {"every": 0},
+    "log": {"every": 1},
+    "device": "cpu",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: its run folder, changes of `CONFIG`, and the step after which it is asked to stop (0: never)."""
+
+    folder: str
+    changes: tuple[str, ...]
+    stop_after: int = 0
+
+
+def process(number: int, processes: int, jobs: list[Job]) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(
+        RANK=str(number),
+        LOCAL_RANK=str(number),
+        WORLD_SIZE=str(processes),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(20000 + os.getppid() % 20000),
+    )
+    with world(120):
+        for job in jobs:
+            run_job(job, number, processes)
+
+
+def run_job(job: Job, number: int, processes: int) -> None:
+    def report(record: dict[str, Any]) -> None:
+        if record["step"] == job.stop_after - 1 and number == processes - 1:
+            os.kill(os.getpid(), signal.SIGTERM)  # one process is told; all stop after the next step
+
+    changes = [f"out={job.folder}", f"batch_size={GLOBAL_BATCH // processes}", *job.changes]
+    outcome = train(open_run(validate(override(CONFIG, changes))), report)
+    assert outcome.stopped == bool(job.stop_after)
+
+
+def trained(processes: int, *jobs: Job) -> list[list[dict[str, Any]]]:
+    """The records of these trainings, one after the other in the same processes."""
+    mp.spawn(process, (processes, list(jobs)), nprocs=processes)
+    texts = [Path(job.folder, "metrics.jsonl").read_text() for job in jobs]
+    return [[json.loads(line) for line in text.splitlines()] for text in texts]
+
+
+def losses(records: list[dict[str, Any]]) -> list[float]:
+    return [record["loss"] for record in records if record["kind"] == "train"]
+
+
+def test_the_losses_are_those_of_one_process(tmp_path: Path) -> None:
+    """50 small steps, and two large ones, of 1, 2, 3 and 4 processes.
+
+    The sums of a batch in another order differ in their last bits; a step makes that difference larger by its learning
+    rate. So the 50 steps are small (they still take the gradient's length down), and what a large step does is seen in
+    the loss after it.
+    """
+
+    def jobs(processes: int) -> list[Job]:
+        return [
+            Job(f"{tmp_path}/{processes} {norm} {lr}", (f"steps={steps}", f"optimizer.lr={lr}", *SHARED_OPTIONS, norm))
+            for norm in ("network.options.norm=syncbn", "network.options.norm=syncsn")
+            for steps, lr in ((50, SMALL), (2, LARGE))
+        ]
+
+    expected = trained(1, *jobs(1))
+    assert [len(losses(records)) for records in expected] == [50, 2, 50, 2]
+    for processes in (2, 3, 4):
+        for found, alone in zip(trained(processes, *jobs(processes)), expected, strict=True):
+            small = len(losses(alone)) == 50
+            assert losses(found) == pytest.approx(losses(alone), rel=1e-2 if small else 1e-3), processes
+            assert found[0]["gradient_norm"] == pytest.approx(alone[0]["gradient_norm"], rel=1e-3), processes
+            assert found[-1]["auc"] == pytest.approx(alone[-1]["auc"], abs=0.1)  # each embedded a share of the images
+
+
+def test_other_numbers_of_processes_continue_a_run(tmp_path: Path) -> None:
+    """4 -> 2 -> 3 -> 1: the same data, the same centres; the losses of an undisturbed run."""
+    options = ("steps=16", f"optimizer.lr={SMALL}", "network.options.norm=syncbn", *SHARED_OPTIONS)
+    folder = tmp_path / "run"
+    records: list[dict[str, Any]] = []
+    for processes, stop_after in ((4, 4), (2, 8), (3, 12), (1, 0)):
+        before = centres(folder) if records else None
+        (records,) = trained(processes, Job(str(folder), (*options, f"resume={bool(records)}"), stop_after))
+        if before is not None:
+            assert float((centres(folder) - before).norm() / before.norm()) < 0.01  # moved on, not drawn anew
+    (alone,) = trained(1, Job(f"{tmp_path}/alone", options))
+    assert losses(records) == pytest.approx(losses(alone), rel=1e-2)
+    assert [record["step"] for record in records if record["kind"] == "train"] == list(range(1, 17))
+
+
+def centres(folder: Path) -> torch.Tensor:
+    found = read_checkpoint_classes(list_checkpoints(folder / "checkpoints")[-1])
+    assert found is not None
+    return found.state["centres"]
