@@ -220,6 +220,12 @@ def test_the_how_to_of_checking(tmp_path: Path) -> None:
     assert {"synthetic-000000", "synthetic-000001"} <= set(excluded.split())
 
 
+def test_the_how_to_of_trust(tmp_path: Path) -> None:
+    assert execute("docs/how-to/trust-a-figure.md", "trust", tmp_path) == 12
+    for name in ("hardest.png", "fairness.png", "ageing.png", "quality.png", "robustness.png"):
+        assert (tmp_path / name).stat().st_size > 5_000, name
+
+
 def test_the_how_to_about_loading(tmp_path: Path) -> None:
     write_set(SyntheticFaces(3, 4), tmp_path / "crops", kind="folder")
     assert execute("docs/how-to.md", "loading", tmp_path) == 2

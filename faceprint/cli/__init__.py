@@ -11,12 +11,14 @@ from faceprint.cli import (
     bench,
     calibrate,
     centres,
+    compare,
     data,
     data_check,
     data_clean,
     data_loading,
     data_pairs,
     dist_check,
+    doctor,
     embed,
     evaluate,
     export,
@@ -58,6 +60,8 @@ app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
 app.command("centres")(centres.centres)
 app.command("harden")(harden.harden)
+app.command("compare")(compare.compare)
+app.command("doctor")(doctor.doctor)
 app.command("plot")(plot.plot)
 app.command("report")(report.report)
 app.command("sweep")(sweep.sweep)

@@ -59,7 +59,6 @@ def calibrate(
     embedder, outcome = score_model(model, protocol, options)
     evaluation = outcome.evaluation
     assert evaluation is not None
-    assert evaluation.pairs is not None
     people, how = people_of(evaluation.pairs)
     found = calibrate_scores(
         evaluation.scores,

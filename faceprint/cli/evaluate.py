@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from faceprint.assignments import split_assignment
+from faceprint.cli.analyse import analyse
 from faceprint.cli.output import JsonOption, err, print_table, progress_bar, write_json
+from faceprint.cli.subject import INPUT_KEYS, count, flag, read_options
+from faceprint.cli.writable import check_writable
 from faceprint.errors import UserError
 from faceprint.registry import unknown
 
@@ -40,10 +42,9 @@ class Outcome:
         return self.scored.evaluations.get("")
 
 
-INPUT_KEYS = ("input.mean", "input.std", "input.colour", "input.size")
 MODEL_KEYS = ("flip", "batch_size", "device", "cache", "skip_unreadable", *INPUT_KEYS)
 DATA_KEYS = ("path", "pairs", "folder")
-COMMON_KEYS = ("plot", "names", *MODEL_KEYS)
+COMMON_KEYS = ("plot", "names", "intervals", "hardest", *MODEL_KEYS)
 
 
 def evaluate(
@@ -55,11 +56,7 @@ def evaluate(
     ],
     protocol: Annotated[
         Optional[str],  # noqa: UP045 - read by typer at run time
-        typer.Argument(
-            metavar="PROTOCOL",
-            help="pairs, bin, verification, ijbb, ijbc, ijb_1n, megaface, mfr, identification or synthetic; none for a"
-            " recipe.",
-        ),
+        typer.Argument(metavar="PROTOCOL", help="A set of pairs, a search, or an analysis; none for a recipe."),
     ] = None,
     assignments: Annotated[
         Optional[list[str]],  # noqa: UP045 - read by typer at run time
@@ -97,10 +94,22 @@ def evaluate(
     [bold]synthetic[/bold]: num_identities=200 images_per_identity=6 num_pairs=2000 difficulty=0.5 seed=0
     first_identity=0 size=112x112: generated people, which say nothing about photographs.
 
+    [bold]fairness[/bold]: images=DIR pairs=FILE, a CSV with group_a,group_b or BFW's table, or pairs=DIR, RFW's lists.
+
+    [bold]ageing[/bold]: images=DIR pairs=FILE, a CSV with years, date_a,date_b or age_a,age_b; years=0,2,4 are the
+    bins; draws=1000.
+
+    [bold]quality[/bold], [bold]robustness[/bold]: any set of pairs, set=pairs|bin|synthetic with its options;
+    quality_of=norm, dropout (passes=100) or a FILE of lines 'path quality'; kinds=blur,jpeg,resolution,rotation,mask
+    seed=0. These four: far=1e-3 sets the one threshold, or (but for robustness) threshold=T.
+
     All: flip=true (sum the embeddings of image and mirror image), batch_size=64, device=auto, plot=FILE.png (ROC and
     histograms), skip_unreadable=false, cache=DIR (where embeddings are kept to be used again; none: nowhere; default
     $FACEPRINT_CACHE or the user's cache folder). For an ONNX file that does not say what it takes: input.mean=127.5
     input.std=127.5 input.colour=rgb input.size=112x112.
+
+    Sets of pairs: intervals=1000 (draws of people for 95 % intervals), hardest=FILE.png (the pairs that score most
+    wrongly).
 
     MODEL may be embeddings made elsewhere: .npz as `faceprint embed` writes it, .npy with names=FILE (one a line, in
     the order of the rows), a .bin matrix of the MegaFace devkit; for megaface also a folder with facescrub_features and
@@ -119,6 +128,7 @@ def evaluate(
 
         evaluate_zoo(model, [*([protocol] if protocol else []), *(assignments or [])], json_file)
         return
+    from faceprint.evaluation.analyses import ANALYSES
     from faceprint.evaluation.embeddings import UnreadableImagesError
     from faceprint.evaluation.feature_files import MissingFeaturesError, is_feature_file
     from faceprint.evaluation.megaface import is_devkit_folder
@@ -126,9 +136,15 @@ def evaluate(
     from faceprint.evaluation.protocols import PROTOCOLS
     from faceprint.plot_extra import check_plotting
 
+    if protocol in ANALYSES:
+        analyse(model, protocol, assignments or [], json_file)
+        return
     options = parse_options(protocol, assignments or [])
-    plot = options.pop("plot", None)
-    _check_writable(json_file, plot)
+    plot, hardest = options.pop("plot", None), options.pop("hardest", None)
+    draws = count("intervals", options, 1000, 100_000) if "intervals" in options else 0
+    check_writable(json_file, plot, hardest)
+    if protocol not in PROTOCOLS and (draws or hardest):
+        raise UserError(f"intervals and hardest are for one set of pairs: {', '.join(PROTOCOLS)}")
     if plot is not None:
         check_plotting()
     if plot is not None and protocol not in PROTOCOLS:
@@ -142,7 +158,7 @@ def evaluate(
             for line in error.lines():  # the message itself shows the first ones
                 err.print(line, markup=False)
             raise
-        _show(scored, data, plot, json_file)
+        _show(scored, data, plot, json_file, draws, hardest)
 
 
 def _data_name(protocol: str, options: dict[str, str]) -> str:
@@ -164,8 +180,8 @@ def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Emb
 
     if "names" in options:
         raise UserError(f"names belongs to embeddings in a file; {model} is a model")
-    flip, skip_unreadable = _flag("flip", "true", options), _flag("skip_unreadable", "false", options)
-    batch_size, device = batch_size_of(options), options.pop("device", "auto")
+    flip, skip_unreadable = flag("flip", options), flag("skip_unreadable", options, "false")
+    batch_size, device = count("batch_size", options, 64), options.pop("device", "auto")
     cache = cache_folder(options.pop("cache", None))
     overrides = {key.removeprefix("input."): options.pop(key) for key in INPUT_KEYS if key in options}
     loaded = _load(protocol, options)
@@ -230,19 +246,37 @@ def _score(
     return Outcome(Scored(result, {}, card), [table])
 
 
-def _show(outcome: Outcome, data: str, plot: str | None, json_file: str | None) -> None:
+def _show(
+    outcome: Outcome, data: str, plot: str | None, json_file: str | None, draws: int, hardest: str | None
+) -> None:
     from faceprint.evaluation.describe import describe
+    from faceprint.evaluation.hardest import write_hardest
     from faceprint.evaluation.ranks import current_world
     from faceprint.evaluation.report import plot_evaluation
 
     if current_world().rank():
         return
-    if plot is not None and outcome.evaluation is not None:
-        plot_evaluation(outcome.evaluation, plot)
+    evaluation = outcome.evaluation
+    if plot is not None and evaluation is not None:
+        plot_evaluation(evaluation, plot)
+    if hardest is not None and evaluation is not None:
+        write_hardest(Path(hardest), evaluation.pairs, evaluation.scores)
+    if draws and evaluation is not None:
+        outcome = _with_intervals(outcome, evaluation, draws)
     for table in outcome.tables:
         print_table(table.title, table.columns, table.rows, json_target=json_file)
     if json_file is not None:
         write_json(describe(outcome.scored, data=data).to_json(), json_file)
+
+
+def _with_intervals(outcome: Outcome, evaluation: Evaluation, draws: int) -> Outcome:
+    """The outcome with `intervals` in its result and rows for them in its table."""
+    from faceprint.evaluation.uncertainty import interval_result, interval_rows
+
+    found = interval_result(evaluation, evaluation.pairs, draws)
+    (table,) = outcome.tables
+    scored = replace(outcome.scored, result={**outcome.scored.result, "intervals": found})
+    return Outcome(scored, [replace(table, rows=[*table.rows, *interval_rows(found)])])
 
 
 def _launched() -> AbstractContextManager[None]:
@@ -255,18 +289,14 @@ def _launched() -> AbstractContextManager[None]:
 
 
 def parse_options(protocol: str, assignments: list[str]) -> dict[str, str]:
-    """The options given, by key. Raises `UserError` for a key that `protocol` has not."""
-    from faceprint.evaluation.protocols import protocol_options
+    """The options given, by key. Raises `UserError` for an unknown protocol, or a key that it has not."""
+    from faceprint.evaluation.analyses import ANALYSES
+    from faceprint.evaluation.protocols import PROTOCOLS, SEARCHES, SUITES, TASKS, protocol_options
 
-    allowed = [*protocol_options(protocol), *COMMON_KEYS]
-    options: dict[str, str] = {}
-    for key, value in map(split_assignment, assignments):
-        if key not in allowed:
-            raise unknown(f"key of eval {protocol}", key, allowed)
-        if key in options:
-            raise UserError(f"{key} is given twice")
-        options[key] = value
-    return options
+    known = [*PROTOCOLS, *SUITES, *SEARCHES, *TASKS]
+    if protocol not in known:
+        raise unknown("protocol", protocol, [*known, *ANALYSES])
+    return read_options(assignments, [*protocol_options(protocol), *COMMON_KEYS], f"eval {protocol}")
 
 
 def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> PairSet | SetPairs | Task | Search:
@@ -289,32 +319,3 @@ def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) ->
         return load_task(protocol, options)
     absent = {"images": None} if no_images and "images" in protocol_options(protocol) else {}
     return load_protocol(protocol, {**options, **absent})
-
-
-def _flag(key: str, default: str, options: dict[str, str]) -> bool:
-    value = options.pop(key, default).lower()
-    if value not in ("true", "false"):
-        raise UserError(f"{key} is {value!r}; allowed: true, false")
-    return value == "true"
-
-
-def batch_size_of(options: dict[str, str]) -> int:
-    """Takes `batch_size` out of the options. Raises `UserError` for what is no whole number from 1."""
-    key, value = "batch_size", options.pop("batch_size", "64")
-    if not (value.isascii() and value.isdecimal() and 0 < len(value) < 7 and int(value)):
-        raise UserError(f"{key} is {value!r}; allowed: a whole number from 1 to 999999")
-    return int(value)
-
-
-def _check_writable(json_file: str | None, plot: str | None) -> None:
-    """Before the work, not after it."""
-    if plot is not None and Path(plot).suffix.lower() != ".png":
-        raise UserError(f"plot is {plot!r}; it is written as PNG, give a name that ends in .png")
-    for target in (plot, None if json_file == "-" else json_file):
-        if target is None:
-            continue
-        folder = Path(target).absolute().parent
-        if not folder.is_dir():
-            raise UserError(f"{target}: there is no folder {folder} to write it into")
-        if Path(target).is_dir() or not os.access(folder, os.W_OK):
-            raise UserError(f"{target}: cannot be written: it is a folder, or {folder} does not allow it")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from faceprint.assignments import split_assignment
 from faceprint.cli.output import err, print_table, progress_bar, write_json
+from faceprint.cli.subject import count
 from faceprint.errors import UserError
 from faceprint.registry import unknown
 
@@ -63,11 +64,10 @@ def _data(options: dict[str, str]) -> Path:
 
 
 def _opener(options: dict[str, str], progress: Callable[[int, int], None]) -> Callable[[Embedder], EmbeddingSource]:
-    from faceprint.cli.evaluate import batch_size_of
     from faceprint.evaluation.embeddings import cache_folder
     from faceprint.evaluation.sources import ModelSource
 
-    batch_size, cache = batch_size_of(options), cache_folder(options.pop("cache", None))
+    batch_size, cache = count("batch_size", options, 64), cache_folder(options.pop("cache", None))
     return lambda embedder: ModelSource(embedder, True, batch_size, cache=cache, progress=progress)
 
 

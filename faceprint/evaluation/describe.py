@@ -199,10 +199,8 @@ def histograms(evaluation: Evaluation, title: str) -> list[Histogram]:
 
 
 def worst_pairs(evaluation: Evaluation, title: str) -> Iterator[WorstPair]:
-    """The `NUM_WORST` lowest same pairs and the highest different ones, worst first; none where the pairs are gone."""
+    """The `NUM_WORST` lowest same pairs and the highest different ones, worst first."""
     pairs = evaluation.pairs
-    if pairs is None:
-        return
     for same, sign in ((True, 1), (False, -1)):
         rows = np.flatnonzero(evaluation.same == same)
         for row in rows[np.argsort(sign * evaluation.scores[rows], kind="stable")[:NUM_WORST]].tolist():

@@ -69,7 +69,7 @@ class Evaluation:
     result: dict[str, Any]
     scores: Floats
     same: NDArray[np.bool_]
-    pairs: PairSet | None = None
+    pairs: PairSet
 
 
 def protocol_options(protocol: str) -> list[str]:

@@ -23,7 +23,7 @@ def evaluation(distance: float, pairs: int = 600, folds: int = 10) -> Evaluation
     numbers = np.zeros(pairs, np.int64)
     fold = np.repeat(np.arange(folds), pairs // folds)
     pair_set = PairSet("pairs", [""] * pairs, lambda i: np.zeros((1, 1, 3), np.uint8), numbers, numbers, same, fold)
-    return Evaluation(summarize(scores, pair_set), scores, same)
+    return Evaluation(summarize(scores, pair_set), scores, same, pair_set)
 
 
 def test_rows() -> None:

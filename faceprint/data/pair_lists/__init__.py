@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faceprint.data.pair_lists.cfp import is_cfp, read_cfp
-from faceprint.data.pair_lists.csv_list import CSV_COLUMNS, is_csv, read_csv
+from faceprint.data.pair_lists.csv_list import CSV_COLUMNS, csv_rows, is_csv, read_csv
 from faceprint.data.pair_lists.flagged import is_agedb, is_calfw, read_agedb, read_calfw
 from faceprint.data.pair_lists.lfw import is_lfw, is_rfw, read_lfw, read_rfw
 from faceprint.data.pair_lists.text import NUM_FOLDS, ListedPair, person_of, text_lines
 from faceprint.errors import UserError
 from faceprint.registry import Table
 
-__all__ = ["CSV_COLUMNS", "LAYOUTS", "NUM_FOLDS", "ListedPair", "person_of", "read_pair_list"]
+__all__ = ["CSV_COLUMNS", "LAYOUTS", "NUM_FOLDS", "ListedPair", "csv_rows", "person_of", "read_pair_list"]
 
 
 @dataclass(frozen=True)

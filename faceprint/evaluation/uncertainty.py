@@ -1,0 +1,82 @@
+"""Intervals of an evaluation, and the comparison of two on the same pairs, as plain values for JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from faceprint.errors import UserError
+from faceprint.evaluation import intervals
+from faceprint.evaluation.pairs import PairSet
+from faceprint.evaluation.people import people_of
+from faceprint.evaluation.protocols import Evaluation
+
+
+def interval_result(evaluation: Evaluation, pairs: PairSet, draws: int, seed: int = 0) -> dict[str, Any]:
+    """The 95 % interval of each figure of `evaluation`, by `draws` of the people of `pairs`, and how it was made."""
+    people = people_of(pairs)
+    found = intervals.intervals(
+        _statistics(evaluation, pairs),
+        people.number[pairs.first],
+        people.number[pairs.second],
+        pairs.same,
+        draws=draws,
+        seed=seed,
+    )
+    method = {
+        "level": intervals.LEVEL,
+        "draws": draws,
+        "seed": seed,
+        "people": people.count,
+        "people_rule": people.rule,
+    }
+    return {**method, "figures": {name: asdict(interval) for name, interval in found.items()}}
+
+
+def compare_evaluations(a: Evaluation, b: Evaluation, pairs: PairSet, draws: int, seed: int = 0) -> dict[str, Any]:
+    """B less A, both on `pairs`: each figure with interval and p-value, and McNemar's test of the decisions."""
+    if len(a.scores) != len(b.scores) or len(a.scores) != len(pairs.same):
+        raise UserError(f"both must have scored the same pairs, got {len(a.scores)} and {len(b.scores)}")
+    people, of_a, of_b = people_of(pairs), _statistics(a, pairs), _statistics(b, pairs)
+    first, second = people.number[pairs.first], people.number[pairs.second]
+    found = intervals.compare(of_a, of_b, first, second, pairs.same, draws=draws, seed=seed)
+    ones = np.ones(len(pairs.same))
+    values = zip(of_a.names, of_a(ones).tolist(), of_b(ones).tolist(), strict=True)
+    return {
+        "a": a.result.get("model"),
+        "b": b.result.get("model"),
+        "num_pairs": len(pairs.same),
+        "people": people.count,
+        "people_rule": people.rule,
+        "level": intervals.LEVEL,
+        "draws": draws,
+        "seed": seed,
+        "differences": {name: {"a": x, "b": y, **asdict(found[name])} for name, x, y in values},
+        "mcnemar": asdict(intervals.mcnemar(*(_right(one, pairs) for one in (a, b)))),
+    }
+
+
+def interval_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """(name, value) of `interval_result` for people."""
+    rows = [
+        (f"{name.replace('_', ' ')}, 95 %", f"{row['low']:.5f} … {row['high']:.5f}" + _remark(row))
+        for name, row in result["figures"].items()
+    ]
+    return [*rows, ("", f"{result['draws']:,} draws of {result['people']:,} people ({result['people_rule']})")]
+
+
+def _remark(row: dict[str, Any]) -> str:
+    if row["low"] == row["high"]:
+        return "  (no width: no errors that draws could vary; it says nothing)"
+    return f"  ({row['undefined']:,} draws had pairs of one kind only)" if row["undefined"] else ""
+
+
+def _statistics(evaluation: Evaluation, pairs: PairSet) -> intervals.PairStatistics:
+    fars = list(evaluation.result["tar_at_far"])
+    return intervals.PairStatistics(evaluation.scores, pairs.same, pairs.fold, fars)
+
+
+def _right(evaluation: Evaluation, pairs: PairSet) -> Any:
+    return intervals.decided_rightly(evaluation.scores, pairs.same, pairs.fold, evaluation.result["threshold"])

@@ -1,0 +1,249 @@
+"""`eval` of analyses, intervals and hardest pairs, `compare` and `doctor`, on generated faces and small networks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import faceprint.inference
+from faceprint.cli.compare import compare
+from faceprint.cli.doctor import doctor
+from faceprint.cli.evaluate import evaluate
+from faceprint.data.pixels import InputSpec
+from faceprint.data.synthetic import SyntheticFaces
+from faceprint.data.write_set import write_set
+from faceprint.errors import UserError
+from faceprint.inference.embedder import Embedder
+
+app = typer.Typer()
+app.command("eval")(evaluate)
+app.command("compare")(compare)
+app.command("doctor")(doctor)
+
+PEOPLE, IMAGES = 8, 3
+
+
+def small(batch: np.ndarray) -> np.ndarray:
+    """Means of 14 x 14 blocks of pixels, 0..255 less 100."""
+    pixels = batch * 127.5 + 27.5
+    return pixels.reshape(len(batch), 3, 8, 14, 8, 14).mean((3, 5)).reshape(len(batch), -1).astype(np.float32)
+
+
+def dull(batch: np.ndarray) -> np.ndarray:
+    return small(batch)[:, ::40]
+
+
+@pytest.fixture(autouse=True)
+def opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: str, input_overrides: dict[str, str] | None = None, device: str = "auto") -> Embedder:
+        features = dull if "dull" in str(path) else small
+        dim = features(np.zeros((1, 3, 112, 112), np.float32)).shape[1]
+        return Embedder(features=features, input=InputSpec(), embedding_dim=dim, name=str(path))
+
+    monkeypatch.setattr(faceprint.inference, "load", load)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Crops of eight people, and all pairs of their images with groups, years and qualities."""
+    where = tmp_path_factory.mktemp("trust")
+    write_set(SyntheticFaces(PEOPLE, IMAGES, difficulty=0.3), where / "crops", kind="folder")
+    names = sorted(str(path.relative_to(where / "crops")) for path in (where / "crops").rglob("*.png"))
+    with (where / "pairs.csv").open("w") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path_a", "path_b", "same", "fold", "group_a", "group_b", "years"])
+        for i, a in enumerate(names):
+            for j, b in enumerate(names[:i]):
+                groups = ("oak" if i < 12 else "elm"), ("oak" if j < 12 else "elm")
+                rows.writerow([a, b, int(i // IMAGES == j // IMAGES), (i + j) % 2, *groups, abs(i - j) * 1.5])
+    (where / "quality.txt").write_text("".join(f"{name} {number}\n" for number, name in enumerate(names)))
+    return where
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=True)
+
+
+def result_of(folder: Path, *arguments: str) -> dict[str, Any]:
+    done = run(*arguments, "--json", str(folder / "result.json"))
+    assert done.exit_code == 0, (done.output, done.exception)
+    return json.loads((folder / "result.json").read_text())
+
+
+def set_of(folder: Path) -> list[str]:
+    return [f"images={folder}/crops", f"pairs={folder}/pairs.csv"]
+
+
+def test_fairness(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    found = result_of(folder, "eval", "m", "fairness", *set_of(folder), "far=0.1", f"plot={folder}/fair.png")
+    oak, elm = found["groups"]["oak"], found["groups"]["elm"]
+    assert (oak["mated"], elm["mated"], oak["non_mated"], elm["non_mated"]) == (12, 12, 54, 54)
+    assert np.sum(found["non_mated_matrix"]) == 54 + 54 + 2 * 144
+    matches = oak["false_matches"] + elm["false_matches"] + round(found["fmr_matrix"][0][1] * 144)
+    assert matches <= 0.1 * 252
+    assert found["summary"]["fairness_discrepancy_rate"] == pytest.approx(
+        1 - 0.5 * abs(oak["fmr"] - elm["fmr"]) - 0.5 * abs(oak["fnmr"] - elm["fnmr"])
+    )
+    assert cv2.imread(str(folder / "fair.png")) is not None
+    assert "no column group_a" in str(
+        run("eval", "m", "fairness", f"images={folder}", f"pairs={bare(folder)}").exception
+    )
+
+
+def bare(folder: Path) -> Path:
+    (folder / "bare.csv").write_text("path_a,path_b,same\na,b,1\n")
+    return folder / "bare.csv"
+
+
+def test_the_table_of_bfw(folder: Path) -> None:
+    rows = list(csv.DictReader((folder / "pairs.csv").open()))
+    with (folder / "bfw.csv").open("w") as file:
+        out = csv.writer(file)
+        out.writerow(
+            ["fold", "p1", "p2", "label", "id1", "id2", "att1", "att2", "a1", "a2", "g1", "g2", "e1", "e2", "score"]
+        )
+        for row in rows:
+            out.writerow(
+                [
+                    row["fold"],
+                    row["path_a"],
+                    row["path_b"],
+                    row["same"],
+                    0,
+                    0,
+                    row["group_a"],
+                    row["group_b"],
+                    *"abcdef",
+                    0.5,
+                ]
+            )
+    table = [f"images={folder}/crops", f"pairs={folder}/bfw.csv", "far=0.1"]
+    found = result_of(folder, "eval", "m", "fairness", *table)
+    assert found == result_of(folder, "eval", "m", "fairness", *set_of(folder), "far=0.1")
+
+
+def test_the_lists_of_rfw(folder: Path) -> None:
+    for group in ("Ashes", "Oaks"):
+        people = [path.name for path in sorted((folder / "crops").iterdir()) if path.is_dir()]
+        mine = people[:4] if group == "Oaks" else people[4:]
+        (folder / "data" / group).mkdir(parents=True, exist_ok=True)
+        (folder / "txts" / group).mkdir(parents=True, exist_ok=True)
+        for name in mine:
+            (folder / "data" / group / name).symlink_to(folder / "crops" / name)
+        lines = [f"{name}\t1\t2" for name in mine] + [f"{a}\t1\t{b}\t1" for a, b in pairwise(mine)]
+        (folder / "txts" / group / f"{group}_pairs.txt").write_text("\n".join(lines) + "\n")
+    found = result_of(folder, "eval", "m", "fairness", f"images={folder}/data", f"pairs={folder}/txts", "far=0.5")
+    assert (found["groups"]["Oaks"]["mated"], found["groups"]["Ashes"]["non_mated"]) == (4, 3)
+    values = list(found["accuracy"]["by_group"].values())
+    assert found["accuracy"]["std_between_groups"] == pytest.approx(np.std(values, ddof=1))
+    assert found["fmr_matrix"][0][1] is None
+
+
+def test_ageing(folder: Path) -> None:
+    found = result_of(folder, "eval", "m", "ageing", *set_of(folder), "far=0.1", "years=0,2,3", "draws=50")
+    assert [(row["from_years"], row["to_years"], row["mated"]) for row in found["bins"]] == [
+        (0, 2, 16),
+        (2, 3, 0),
+        (3, None, 8),
+    ]
+    missed = sum(row["false_non_matches"] for row in found["bins"])
+    every = result_of(folder, "eval", "m", "ageing", *set_of(folder), f"threshold={found['threshold']}", "years=0")
+    assert [row["false_non_matches"] for row in every["bins"]] == [missed]
+    assert "no column years" in str(run("eval", "m", "ageing", f"images={folder}", f"pairs={bare(folder)}").exception)
+
+
+@pytest.mark.parametrize("column", [("date_a,date_b", "2010-01-01", "2020-01-01"), ("age_a,age_b", "31", "21")])
+def test_ten_years_however_they_are_told(folder: Path, column: tuple[str, str, str]) -> None:
+    rows = [f"{row['path_a']},{row['path_b']},{row['same']}" for row in csv.DictReader((folder / "pairs.csv").open())]
+    head, a, b = column
+    (folder / "told.csv").write_text("\n".join([f"path_a,path_b,same,{head}", *(f"{row},{a},{b}" for row in rows)]))
+    told = ["eval", "m", "ageing", f"images={folder}/crops", f"pairs={folder}/told.csv", "years=0,9,11", "far=0.1"]
+    assert [row["mated"] for row in result_of(folder, *told)["bins"]] == [0, 24, 0]
+
+
+@pytest.mark.parametrize("quality_of", ["norm", "quality.txt"])
+def test_quality(folder: Path, quality_of: str) -> None:
+    given = quality_of if quality_of == "norm" else f"{folder}/{quality_of}"
+    found = result_of(folder, "eval", "m", "quality", *set_of(folder), f"quality_of={given}", "far=0.1")
+    assert found["mated"] == 24
+    assert found["fnmr"]["0.00"] == found["false_non_matches"] / 24
+    assert set(found["partial_area"]) == {"0.2", "0.3"}
+
+
+def test_dropout_needs_a_network_with_dropout(folder: Path) -> None:
+    arguments = ["eval", "m.onnx", "quality", *set_of(folder), "quality_of=dropout", "far=0.1"]
+    assert "an ONNX file has no dropout" in str(run(*arguments).exception)
+
+
+def test_robustness(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    keys = ["kinds=blur,mask", "far=0.1", f"plot={folder}/worse.png"]
+    found = result_of(folder, "eval", "m", "robustness", *set_of(folder), *keys)
+    assert [(row["degradation"], row["degraded"]) for row in found["rows"]] == [
+        *[("blur", which) for _ in range(4) for which in ("second", "both")],
+        ("mask", "second"),
+        ("mask", "both"),
+    ]
+    assert found["clean"]["fmr"] <= 0.1
+    assert cv2.imread(str(folder / "worse.png")) is not None
+    assert "unknown degradation 'blurr'" in str(
+        run("eval", "m", "robustness", *set_of(folder), "kinds=blurr").exception
+    )
+
+
+def test_intervals_and_hardest_of_a_set(folder: Path) -> None:
+    keys = ["intervals=100", f"hardest={folder}/hard.png"]
+    found = result_of(folder, "eval", "m", "pairs", *set_of(folder), *keys)
+    assert found["intervals"]["people"] == PEOPLE
+    auc = found["intervals"]["figures"]["auc"]
+    assert auc["low"] <= found["auc"] <= auc["high"]
+    assert auc["high"] > auc["low"]
+    assert cv2.imread(str(folder / "hard.png")) is not None
+
+
+def test_compare(folder: Path) -> None:
+    found = result_of(folder, "compare", "dull", "m", "pairs", *set_of(folder), "intervals=100")
+    assert found["differences"]["auc"]["value"] > 0
+    assert found["differences"]["auc"]["b"] == result_of(folder, "eval", "m", "pairs", *set_of(folder))["auc"]
+    assert {"only_first", "only_second", "p_value"} == set(found["mcnemar"])
+    alike = result_of(folder, "compare", "m", "m", "pairs", *set_of(folder), "intervals=20")
+    assert all(row["value"] == 0 and row["p_value"] == 1 for row in alike["differences"].values())
+
+
+def test_doctor_says_that_generated_people_say_little(folder: Path) -> None:
+    options = ["num_identities=20", "num_pairs=60", "max_pairs=20"]
+    done = run("doctor", "m", "synthetic", *options, "--json", str(folder / "doctor.json"))
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "generated people" in done.output
+    found = json.loads((folder / "doctor.json").read_text())
+    assert (found["num_pairs"], found["photographs"]) == (40, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fairness", "far=0.1"], r"eval fairness needs the option images=…"),
+        (["ageing", "images=a", "pairs=b", "draws=x"], "b: no such file|option draws of eval ageing"),
+        (["quality", "set=pair"], "unknown protocol 'pair'"),
+        (["robustness", "blur=3"], "unknown key of eval robustness 'blur'"),
+        (["robustness", "set=synthetic", "far=1e-6", "num_pairs=20"], "which needs at least 1,000,000"),
+        (["unfairness"], r"unknown protocol 'unfairness' \(nearest: 'fairness'\)"),
+        (["pairs", "intervals=0"], "intervals is '0'"),
+        (["pairs", "hardest=a.jpg"], "pictures are written as PNG"),
+    ],
+)
+def test_mistakes(words: list[str], message: str) -> None:
+    found = run("eval", "m", *words).exception
+    assert isinstance(found, UserError)
+    assert re.search(message, str(found)), str(found)
