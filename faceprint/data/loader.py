@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -131,7 +131,7 @@ class Loader:
     def __len__(self) -> int:
         return len(self.order)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch]:
         for filled in self._filled():
             batch = self._on_the_device(self.decoder, filled) if self.decoder else self._from_memory(filled)
             self.unreadable.update(filled.reply.unreadable)

@@ -184,7 +184,9 @@ def _obituary(process: BaseProcess, batch: int) -> str:
 
 def _work(fill: Fill, ring: _Ring, theirs: Connection, ours: Connection) -> None:
     theirs.close()  # so that the end of the main process ends this one: nobody else holds the other end of the pipe
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then closes the pipe
+    # Ctrl-C, and what asks a training to stop, are for the main process, which then closes the pipe.
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)  # one worker, one core: the parallelism is in the number of workers
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:

@@ -91,9 +91,12 @@ def set_title(protocol: str, data: str) -> str:
 
 def figures(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     """Every number of `result` that is no count: those of pairs with their errors, others by their keys' names."""
-    for each in result.get("sets", {}).values():
-        yield from _pair_figures(each, each["title"])
-    if "num_same" in result:
+    for name, each in result.get("sets", {}).items():
+        if "accuracy_errors" in each:
+            yield from _pair_figures(each, each["title"])
+        else:
+            yield from _others(each, f"{title}: {name}", ())
+    if "accuracy_errors" in result:
         yield from _pair_figures(result, title)
     else:
         yield from _others(result, "all sets" if "sets" in result else title, ())

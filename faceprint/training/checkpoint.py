@@ -85,7 +85,7 @@ class CheckpointWriter:
         self._pending = Future()
         try:
             self._pending.set_result(_write(self._part, pieces))
-        except (OSError, UserError) as error:
+        except UserError as error:
             self._pending.set_exception(error)
 
     def publish(self) -> str | None:
@@ -97,7 +97,7 @@ class CheckpointWriter:
         receipt, reason = None, None
         try:
             receipt = self._pending.result()
-        except (OSError, UserError) as error:  # a full or dead disk must not end the training
+        except UserError as error:  # a full or dead disk must not end the training
             reason = f"rank {rank()}: {error}" if world_size() > 1 else str(error)
         self._pending = None
         outcomes = gather_objects((receipt, reason))
@@ -152,6 +152,14 @@ def _figure(path: Path) -> float | None:
 
 
 def _write(part: Path, pieces: Pieces) -> Receipt:
+    """Raises `UserError` for whatever goes wrong: torch and safetensors have errors of their own for a full disk."""
+    try:
+        return _write_pieces(part, pieces)
+    except Exception as error:
+        raise UserError(f"{part}: cannot be written ({str(error).splitlines()[0]})") from error
+
+
+def _write_pieces(part: Path, pieces: Pieces) -> Receipt:
     part.mkdir(parents=True, exist_ok=True)
     receipt: Receipt = {}
     for name, write in pieces.items():

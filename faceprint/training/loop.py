@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Generator, Tensor
 
 from faceprint.classifier import BatchStatistics
 from faceprint.config import Config
-from faceprint.data.loader import Batch
+from faceprint.data.loader import Batch, Loader
 from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.models.switch_norm import sharpen
@@ -52,9 +53,10 @@ def train(run: Run, report: Report) -> Outcome:
     `UserError` for images that cannot be used, and leaves no run folder where there is no checkpoint yet; and
     `WorkerDied` where a process that reads them ends.
     """
+    loader = build_loader(run.config, run.trainer, run.step)
     try:
-        with StopRequest() as stop:
-            return _train(run, report, stop)
+        with StopRequest() as stop, closing(iter(loader)) as batches:
+            return _train(run, report, stop, loader, batches)
     except UserError:
         run.abandon()
         raise
@@ -62,13 +64,11 @@ def train(run: Run, report: Report) -> Outcome:
         run.close_loggers()
 
 
-def _train(run: Run, report: Report, stop: StopRequest) -> Outcome:
+def _train(run: Run, report: Report, stop: StopRequest, loader: Loader, batches: Iterator[Batch]) -> Outcome:
     config, trainer = run.config, run.trainer
     began, watch = time.perf_counter(), Stopwatch()
     train_record: dict[str, Any] = {}
     evaluation_records: list[dict[str, Any]] = []
-    loader = build_loader(config, trainer, run.step)
-    batches = iter(loader)
     total = trainer.plan.total_steps
     guard, stopped = Guard(trainer, config.skip_nonfinite), False
     profile = Profile(run.folder, trainer.device, steps_left=total - run.step, enabled=config.profile)

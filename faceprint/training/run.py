@@ -187,7 +187,10 @@ class Run:
             return
         self.best, self.since_best = found, 0
         if self.config.evaluation.keep == "best":
-            self.save_model(result)
+            try:
+                self.save_model(result)
+            except UserError as error:  # a full disk must not end the training
+                self.warn(f"the model was not written, the training goes on: {error}")
 
     @property
     def stalled(self) -> bool:
@@ -196,6 +199,7 @@ class Run:
 
     def finish(self) -> None:
         """Leave the last weights in `model/` unless better ones of an evaluation are there."""
+        self.publish_checkpoint()  # first: the model may fail to be written
         if not (self.pair_sets and self.config.evaluation.keep == "best"):
             self.save_model(self._last_result)
 

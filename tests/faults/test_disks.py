@@ -104,7 +104,7 @@ def test_a_full_disk_keeps_the_training_and_the_old_checkpoint(tmp_path: Path, o
         steps = [record["step"] for record in metrics(small / "run") if record["kind"] == "train"]
         assert steps[-1] == 20
     finally:
-        subprocess.run(["umount", str(small)], check=True)
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
     outcome(what="full disk", status=status, training="goes on, warns", checkpoint="the old one stays")
 
 

@@ -22,7 +22,7 @@ from faceprint.training.loop import train
 from faceprint.training.run import open_run
 
 GLOBAL_BATCH = 12
-SMALL, LARGE = 2e-7, 1e-3
+SMALL, LARGE = 2e-7, 1e-4
 SHARED_OPTIONS = ("classifier.sample_rate=0.7",)
 CONFIG: dict[str, Any] = {
     "network": {"name": "mbf", "embedding_dim": 16, "image_size": [32, 32], "options": {"scale": 1}},
@@ -86,26 +86,29 @@ def losses(records: list[dict[str, Any]]) -> list[float]:
     return [record["loss"] for record in records if record["kind"] == "train"]
 
 
-def test_the_losses_are_those_of_one_process(tmp_path: Path) -> None:
-    """50 small steps, and two large ones, of 1, 2, 3 and 4 processes.
+@pytest.mark.parametrize(
+    ("steps", "worlds"), [(10, (2, 3)), pytest.param(50, (2, 3, 4), marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_the_losses_are_those_of_one_process(steps: int, worlds: tuple[int, ...], tmp_path: Path) -> None:
+    """Small steps, and two large ones, of 1, 2, 3 and 4 processes.
 
     The sums of a batch in another order differ in their last bits; a step makes that difference larger by its learning
-    rate. So the 50 steps are small (they still take the gradient's length down), and what a large step does is seen in
-    the loss after it.
+    rate. So the many steps are small (they still take the gradient's length down), and what a large step does is seen
+    in the loss after it.
     """
 
     def jobs(processes: int) -> list[Job]:
         return [
-            Job(f"{tmp_path}/{processes} {norm} {lr}", (f"steps={steps}", f"optimizer.lr={lr}", *SHARED_OPTIONS, norm))
+            Job(f"{tmp_path}/{processes} {norm} {lr}", (f"steps={count}", f"optimizer.lr={lr}", *SHARED_OPTIONS, norm))
             for norm in ("network.options.norm=syncbn", "network.options.norm=syncsn")
-            for steps, lr in ((50, SMALL), (2, LARGE))
+            for count, lr in ((steps, SMALL), (2, LARGE))
         ]
 
     expected = trained(1, *jobs(1))
-    assert [len(losses(records)) for records in expected] == [50, 2, 50, 2]
-    for processes in (2, 3, 4):
+    assert [len(losses(records)) for records in expected] == [steps, 2, steps, 2]
+    for processes in worlds:
         for found, alone in zip(trained(processes, *jobs(processes)), expected, strict=True):
-            small = len(losses(alone)) == 50
+            small = len(losses(alone)) == steps
             assert losses(found) == pytest.approx(losses(alone), rel=1e-2 if small else 1e-3), processes
             assert found[0]["gradient_norm"] == pytest.approx(alone[0]["gradient_norm"], rel=1e-3), processes
             assert found[-1]["auc"] == pytest.approx(alone[-1]["auc"], abs=0.1)  # each embedded a share of the images
