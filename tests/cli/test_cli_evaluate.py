@@ -197,7 +197,7 @@ def test_mfr_of_a_model(folder: Path) -> None:
     assert {name: each["tar"] for name, each in written["sets"].items()} == {"all": 1.0, "mask": 1.0}
     assert written["ranking"] == 1.0
     assert "0 false accepts of 0 allowed" in result.stdout
-    assert "plot shows pairs" in refused_search("m", "mfr", *given, f"plot={folder}/a.png")
+    assert "plot shows one set of pairs" in refused_search("m", "mfr", *given, f"plot={folder}/a.png")
     assert "needs the option list=" in refused_search("m", "mfr", f"images={folder}")
 
 
