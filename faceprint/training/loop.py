@@ -53,8 +53,8 @@ def train(run: Run, report: Report) -> Outcome:
     `UserError` for images that cannot be used, and leaves no run folder where there is no checkpoint yet; and
     `WorkerDied` where a process that reads them ends.
     """
-    loader = build_loader(run.config, run.trainer, run.step)
     try:
+        loader = build_loader(run.config, run.trainer, run.step)
         with StopRequest() as stop, closing(iter(loader)) as batches:
             return _train(run, report, stop, loader, batches)
     except UserError:
