@@ -20,6 +20,8 @@ from faceprint.classifier.estimate import HeadEstimate, HeadPlan
 from faceprint.classifier.weighting import effective_number, inverse_frequency
 from faceprint.config import Augment, Config, MarginConfig, MixedData
 from faceprint.config import Classifier as ClassifierConfig
+from faceprint.config import Network as NetworkConfig
+from faceprint.config import Optimizer as OptimizerConfig
 from faceprint.data.augment import Augmentation
 from faceprint.data.cache import cached
 from faceprint.data.gpu_decoder import nvimagecodec
@@ -160,12 +162,7 @@ def build_trainer(config: Config) -> Trainer:
     check_size(source, spec)
     plan = make_plan(config, source)
     torch.manual_seed(config.seed)
-    network = create_model(
-        config.network.name,
-        embedding_dim=config.network.embedding_dim,
-        image_size=config.network.image_size,
-        **config.network.options,
-    )
+    network = build_network(config.network)
     margin = build_margin(config.margin.name, config.margin.options, plan.num_classes)
     head = None
     if not isinstance(margin, TripletLoss):
@@ -181,16 +178,7 @@ def build_trainer(config: Config) -> Trainer:
     check_strategy(config, precision)
     replicas = Replicas(network, device, config.distributed, precision, compiled=config.compile)
     sparsest = sparsest_layers(network)
-    optimizer = make_optimizer(
-        config.optimizer.name,
-        network,
-        lr=plan.base_lr,
-        momentum=config.optimizer.momentum,
-        weight_decay=config.optimizer.weight_decay,
-        undecayed=mixing_logits(network),
-        undecayed_lr_factor=SPARSEST_LR_FACTOR if sparsest else 1.0,
-        lr_factors=config.optimizer.lr_factors,
-    )
+    optimizer = build_optimizer(config.optimizer, network, plan.base_lr, SPARSEST_LR_FACTOR if sparsest else 1.0)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     distiller = build_distiller(config.distillation, spec, network.embedding_dim, device, scaler)
     if distiller is not None and distiller.projection is not None:
@@ -219,6 +207,26 @@ def build_trainer(config: Config) -> Trainer:
         sparsest=sparsest,
         origin=origin,
         distiller=distiller,
+    )
+
+
+def build_network(config: NetworkConfig) -> FaceNetwork:
+    return create_model(config.name, embedding_dim=config.embedding_dim, image_size=config.image_size, **config.options)
+
+
+def build_optimizer(
+    config: OptimizerConfig, network: FaceNetwork, lr: float, undecayed_lr_factor: float
+) -> torch.optim.Optimizer:
+    """The network's optimiser; its mixing logits learn at `undecayed_lr_factor` of the learning rate, undecayed."""
+    return make_optimizer(
+        config.name,
+        network,
+        lr=lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        undecayed=mixing_logits(network),
+        undecayed_lr_factor=undecayed_lr_factor,
+        lr_factors=config.lr_factors,
     )
 
 
