@@ -30,9 +30,9 @@ def train(
     precision: Annotated[str, typer.Option(help="Of the fast path: auto, fp32, bf16 or fp16.")] = "auto",
     compile_network: Annotated[bool, typer.Option("--compile/--no-compile", help="Of the fast path.")] = True,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
-    save: Annotated[Optional[Path], typer.Option(metavar="FILE.json", help="Store the result as a baseline.")] = None,  # noqa: UP045
+    save: Annotated[Optional[Path], typer.Option(metavar="FILE.json", help="Store the result as a baseline.")] = None,
     baseline: Annotated[
-        Optional[Path],  # noqa: UP045 - read by typer at run time
+        Optional[Path],
         typer.Option(metavar="FILE.json", help="Compare the fast path with a stored result; slower is exit status 1."),
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0, max=1, help="How much slower counts as equal.")] = 0.1,

@@ -20,12 +20,12 @@ def calibrate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model folder or an ONNX file.")],
     protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin or synthetic, as `faceprint eval`.")],
     assignments: Annotated[
-        Optional[list[str]],  # noqa: UP045 - read by typer at run time
+        Optional[list[str]],
         typer.Argument(metavar="key=value", help="Options of the protocol and of the model, as `faceprint eval`."),
     ] = None,
     far: Annotated[float, typer.Option(help="The false-accept rate to choose the threshold for.")] = 1e-3,
     output: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[Path],
         typer.Option(metavar="FILE.onnx", help="For an ONNX file: the copy that gets the threshold."),
     ] = None,
     replicates: Annotated[int, typer.Option(min=100, max=100_000, help="Bootstrap samples.")] = 1000,

@@ -15,7 +15,7 @@ _SHOWN = 10
 def centres(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045 - read by typer at run time
+        Optional[list[str]],
         typer.Argument(metavar="key=value", help="Keys of the run that are other now, such as data.path=FOLDER."),
     ] = None,
     output: Annotated[Path, typer.Option(metavar="FILE", help="The CSV file to write.")] = Path("centres.csv"),

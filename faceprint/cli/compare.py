@@ -21,7 +21,7 @@ def compare(
     second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin or synthetic.")],
     assignments: Annotated[
-        Optional[list[str]],  # noqa: UP045 - read by typer at run time
+        Optional[list[str]],
         typer.Argument(metavar="key=value", help="Options of the pairs, as for `faceprint eval`, and those below."),
     ] = None,
     json_file: JsonOption = None,

@@ -18,11 +18,11 @@ SourceArgument = Annotated[
 ]
 FastOption = Annotated[bool, typer.Option("--fast", help="Read bytes and headers only: no pixels are decoded.")]
 DetectorOption = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+    Optional[str],
     typer.Option(metavar="FILE", help="YuNet face detector (ONNX), asked whether 500 of the crops are aligned."),
 ]
 WorkersOption = Annotated[
-    Optional[int],  # noqa: UP045
+    Optional[int],
     typer.Option(metavar="N", min=1, help="Processes. Default: one for each core.", show_default=False),
 ]
 
@@ -32,7 +32,7 @@ _NAMES_SHOWN = 5
 def check(
     source: SourceArgument,
     output: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[Path],
         typer.Option(metavar="FOLDER", help="Write numbers, lists, a histogram and a contact sheet here."),
     ] = None,
     fast: FastOption = False,

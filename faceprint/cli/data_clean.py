@@ -26,13 +26,13 @@ def clean(
     model: ModelArgument,
     output: OutputOption,
     outlier_cosine: Annotated[
-        Optional[float],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+        Optional[float],
         typer.Option(
             min=-1, max=1, help="Below this an image is an outlier. Default: what 1 in 1,000 strangers reach."
         ),
     ] = None,
     alike_cosine: Annotated[
-        Optional[float],  # noqa: UP045
+        Optional[float],
         typer.Option(
             min=-1,
             max=1,
@@ -76,11 +76,11 @@ def overlap(
     model: ModelArgument,
     output: OutputOption,
     pairs: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[Path],
         typer.Option(metavar="FILE", help="A list of pairs: of the folder TEST only its images are looked at."),
     ] = None,
     cosine: Annotated[
-        Optional[float],  # noqa: UP045
+        Optional[float],
         typer.Option(
             min=-1, max=1, help="Above this a test image overlaps. Default: what 9 in 10 images have to their identity."
         ),

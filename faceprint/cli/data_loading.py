@@ -13,7 +13,7 @@ from faceprint.cli.output import JsonOption, err, print_table, write_json
 def bench(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A labelled set: a folder, list or file of images.")],
     workers: Annotated[
-        Optional[int],  # noqa: UP045 - read by typer at run time
+        Optional[int],
         typer.Option(metavar="N", help="Processes that decode. Default: as training has it.", show_default=False),
     ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", help="Images a batch.")] = 128,
@@ -46,7 +46,7 @@ def preview(
     what: Annotated[str, typer.Argument(metavar="RECIPE|SRC", help="A recipe, or a labelled set of crops.")],
     output: Annotated[Path, typer.Option("--output", metavar="FILE.png", help="The picture.")],
     overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045 - read by typer at run time
+        Optional[list[str]],
         typer.Argument(
             metavar="key=value", help="Keys of the recipe, such as augment.preset=robust or augment.jpeg=0.5."
         ),

@@ -36,7 +36,7 @@ def make(
     max_images: Annotated[int, typer.Option(min=1, help="Images of one person that take part, at most.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other pairs.")] = 0,
     hard: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+        Optional[str],
         typer.Option(metavar="MODEL", help="Take the pairs that this model finds hardest, instead of random ones."),
     ] = None,
     batch_size: BatchOption = 64,

@@ -13,11 +13,11 @@ from faceprint.cli.output import JsonOption, err, print_table, write_json
 
 def dist_check(
     recipe: Annotated[
-        Optional[str],  # noqa: UP045 - read by typer at run time
+        Optional[str],
         typer.Argument(metavar="[RECIPE]", help="A recipe, to compare its data and to predict its step."),
     ] = None,
     overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        Optional[list[str]],
         typer.Argument(metavar="key=value", help="Keys of the recipe, as for train."),
     ] = None,
     processes: Annotated[

@@ -17,7 +17,7 @@ def doctor(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model folder or an ONNX file.")],
     protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin or synthetic.")] = "synthetic",
     assignments: Annotated[
-        Optional[list[str]],  # noqa: UP045 - read by typer at run time
+        Optional[list[str]],
         typer.Argument(metavar="key=value", help="Options of the pairs and of the model, as for `faceprint eval`."),
     ] = None,
     json_file: JsonOption = None,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from faceprint.inference.embedder import Embedder, Given
 
 InputOption = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+    Optional[list[str]],
     typer.Option(
         "--input",
         metavar="KEY=VALUE",
@@ -25,7 +25,7 @@ InputOption = Annotated[
 ]
 AlignOption = Annotated[bool, typer.Option("--align", help="Images are photographs: find and crop the face in each.")]
 DetectorOption = Annotated[
-    Optional[str],  # noqa: UP045
+    Optional[str],
     typer.Option(metavar="FILE", help="YuNet face detector (ONNX) for --align. Default: fetched from the OpenCV Zoo."),
 ]
 FlipOption = Annotated[bool, typer.Option("--flip", help="Add the embedding of the mirror image, as published.")]

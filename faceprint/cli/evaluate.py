@@ -55,11 +55,11 @@ def evaluate(
         ),
     ],
     protocol: Annotated[
-        Optional[str],  # noqa: UP045 - read by typer at run time
+        Optional[str],
         typer.Argument(metavar="PROTOCOL", help="A set of pairs, a search, or an analysis; none for a recipe."),
     ] = None,
     assignments: Annotated[
-        Optional[list[str]],  # noqa: UP045 - read by typer at run time
+        Optional[list[str]],
         typer.Argument(metavar="key=value", help="Options of the protocol and of the model, as described above."),
     ] = None,
     json_file: JsonOption = None,

@@ -18,7 +18,7 @@ def export(
         float, typer.Option(help="Largest difference allowed in a coordinate of an embedding of length 1.")
     ] = 1e-4,
     layout: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+        Optional[str],
         typer.Option(metavar="NAME", help="Write the weights as a state dict for another code base: arcface_torch."),
     ] = None,
     json_target: JsonOption = None,

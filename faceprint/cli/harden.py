@@ -15,7 +15,7 @@ def harden(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or model folder of a network with SN.")],
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="A new folder.")],
     plot: Annotated[
-        Optional[Path],  # noqa: UP045 - read by typer at run time
+        Optional[Path],
         typer.Option("--plot", metavar="FILE.png", help="A picture of what each layer takes."),
     ] = None,
     json_file: JsonOption = None,

@@ -19,11 +19,11 @@ def import_weights(
     network: Annotated[str, typer.Option(metavar="NAME", help="The network they are for, such as r50.")],
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="The model folder to write.")],
     embedding_dim: Annotated[
-        Optional[int],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+        Optional[int],
         typer.Option(min=1, help="Dimensions of the embedding. Default: the network's own."),
     ] = None,
     options: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        Optional[list[str]],
         typer.Option("--option", metavar="KEY=VALUE", help="An option of the network, such as pool_shortcut=true."),
     ] = None,
     overrides: InputOption = None,

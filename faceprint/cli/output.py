@@ -16,7 +16,7 @@ from rich.table import Table
 from faceprint.files import write_whole
 
 JsonOption = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+    Optional[str],
     typer.Option("--json", metavar="FILE", help="Write the result as JSON to FILE; - for standard output."),
 ]
 

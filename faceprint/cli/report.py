@@ -14,7 +14,7 @@ from faceprint.errors import UserError
 if TYPE_CHECKING:
     from faceprint.evaluation.result import Result
 
-Folder = Optional[Path]  # noqa: UP045 - read by typer at run time
+Folder = Optional[Path]
 
 
 def report(
@@ -22,7 +22,7 @@ def report(
     output: Annotated[Folder, typer.Option(metavar="FILE.html", help="The page: one file that works offline.")] = None,
     images: Annotated[Folder, typer.Option(metavar="FOLDER", help="Images of the worst pairs, to be shown.")] = None,
     published: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        Optional[list[str]],
         typer.Option(metavar="RECIPE", help="Show this row's published figures too; * stands for any letters."),
     ] = None,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Face recognition results",

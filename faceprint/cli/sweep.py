@@ -18,7 +18,7 @@ def sweep(
         list[str], typer.Argument(metavar="key=…", help="key=a,b,c or key=low..high to search; key=value for all.")
     ],
     trials: Annotated[
-        Optional[int],  # noqa: UP045 - read by typer at run time
+        Optional[int],
         typer.Option(min=1, help="Trainings in all; without it every combination of lists, 20 where there is a range."),
     ] = None,
     prune: Annotated[bool, typer.Option(help="Give up trials below the median of the others at an evaluation.")] = True,

@@ -20,7 +20,7 @@ def train(
         str, typer.Argument(metavar="RECIPE", help="A bundled recipe (`faceprint zoo` lists them) or a YAML file.")
     ],
     overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045 - read by typer at run time
+        Optional[list[str]],
         typer.Argument(metavar="key=value", help="Keys of the recipe with dotted names, such as optimizer.lr=0.05."),
     ] = None,
     processes: Annotated[

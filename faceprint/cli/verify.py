@@ -20,11 +20,11 @@ def verify(
     first: Annotated[Path, typer.Argument(metavar="A", help="An aligned face.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
     threshold: Annotated[
-        Optional[float],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+        Optional[float],
         typer.Option(help="Similarity above which it is one person. Default: the one stored with the model."),
     ] = None,
     flip: Annotated[
-        Optional[bool],  # noqa: UP045
+        Optional[bool],
         typer.Option(
             help="Add the embedding of the mirror image. Default: as the stored threshold was calibrated, else no."
         ),

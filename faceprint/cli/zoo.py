@@ -26,7 +26,7 @@ program.** The documents write MB for MiB: so read, every size in brackets is me
 
 def zoo(
     name: Annotated[
-        Optional[str],  # noqa: UP045 - read by typer at run time
+        Optional[str],
         typer.Argument(metavar="NAME", help="One recipe, to be shown whole."),
     ] = None,
     json_file: JsonOption = None,

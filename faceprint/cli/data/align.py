@@ -26,11 +26,11 @@ def align(
         str, typer.Option(help="yunet, scrfd, retinaface, mtcnn, or landmarks: faces that a file states.")
     ] = "yunet",
     detector_model: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+        Optional[str],
         typer.Option(metavar="FILE", help="The detector's ONNX file. YuNet's is fetched from the OpenCV Zoo."),
     ] = None,
     landmarks: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],
         typer.Option(
             metavar="FILE", help="For landmarks: name x1 y1 … x5 y5 score a line (IJB), or .parquet or .csv as DST has."
         ),
@@ -40,7 +40,7 @@ def align(
         str, typer.Option(help="Which face of several: central (nearest to the middle) or largest.")
     ] = "central",
     score_threshold: Annotated[
-        Optional[float],  # noqa: UP045
+        Optional[float],
         typer.Option(
             help="Faces less sure than this (0 to 1) are ignored. Default: 0.6, mtcnn 0.7, scrfd and retinaface 0.5,"
             " landmarks 0.",
@@ -48,7 +48,7 @@ def align(
         ),
     ] = None,
     refine: Annotated[
-        Optional[bool],  # noqa: UP045
+        Optional[bool],
         typer.Option(
             "--refine/--no-refine",
             help="Measure the landmarks again in a close-up. Default: with yunet, which needs it; at a third of the "
@@ -61,15 +61,15 @@ def align(
         typer.Option("--format", help="jpg (quality 95, full colour) or png (lossless, four times the space)."),
     ] = "jpg",
     source_format: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],
         typer.Option(metavar="NAME", help="What SRC is. Default: what it is recognised as.", show_default=False),
     ] = None,
     workers: Annotated[
-        Optional[int],  # noqa: UP045
+        Optional[int],
         typer.Option(metavar="N", help="Processes. Default: one for each core.", show_default=False),
     ] = None,
     ray: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],
         typer.Option(
             metavar="ADDRESS", help="Work on the machines of a Ray cluster: HOST:PORT, auto, or local to start one."
         ),

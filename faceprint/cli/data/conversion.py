@@ -22,12 +22,12 @@ SourceArgument = Annotated[
 ]
 DestinationArgument = Annotated[Path, typer.Argument(metavar="DST", help="The new set.")]
 ToOption = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+    Optional[str],
     typer.Option("--to", metavar="FORMAT", help="Format of DST. Default: what its name ends in, else as SRC."),
 ]
 SeedOption = Annotated[int, typer.Option(metavar="N", help="Another seed, another draw.")]
 WorkersOption = Annotated[
-    Optional[int],  # noqa: UP045
+    Optional[int],
     typer.Option(metavar="N", help="Threads that read. Default: one for each core.", show_default=False),
 ]
 DecodeOption = Annotated[bool, typer.Option("--decode", help="Decode each image, to find those that cannot be.")]

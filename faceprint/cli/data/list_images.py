@@ -18,7 +18,7 @@ def list_images(
     ],
     absolute: Annotated[bool, typer.Option("--absolute", help="Write absolute paths.")] = False,
     root: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads this annotation at run time on Python 3.10
+        Optional[Path],
         typer.Option(metavar="DIR", help="Write paths relative to DIR. Default: to the folder of FILE."),
     ] = None,
     json_target: JsonOption = None,

@@ -24,8 +24,8 @@ from faceprint.errors import UserError
 if TYPE_CHECKING:
     from faceprint.data.name_list import Kind, NameList
 
-ListOption = Optional[Path]  # noqa: UP045 - typer reads annotations at run time on Python 3.10
-CountOption = Optional[int]  # noqa: UP045
+ListOption = Optional[Path]
+CountOption = Optional[int]
 
 
 def shuffle(
