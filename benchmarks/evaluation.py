@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from faceprint.evaluation import metrics
 from faceprint.evaluation.embedding_set import EmbeddingSet, open_embeddings
 from faceprint.evaluation.ijb import FARS, tar_by_both_rules
-from faceprint.evaluation.megaface import count_megaface
+from faceprint.evaluation.megaface_counts import count_megaface
 from faceprint.evaluation.mfr import all_to_all
 from faceprint.evaluation.products import Products
 from faceprint.evaluation.templates import image_weights, pool_templates, template_scores

@@ -13,14 +13,9 @@ from faceprint.errors import UserError
 from faceprint.evaluation import products as module
 from faceprint.evaluation.embedding_set import EmbeddingSet
 from faceprint.evaluation.feature_files import MissingFeaturesError, read_matrix, write_matrix
-from faceprint.evaluation.megaface import (
-    DevkitFeatures,
-    count_above,
-    count_megaface,
-    devkit_curves,
-    load_megaface,
-    match_noises,
-)
+from faceprint.evaluation.megaface import DevkitFeatures, load_megaface
+from faceprint.evaluation.megaface_counts import count_above, count_megaface, devkit_curves
+from faceprint.evaluation.megaface_lists import match_noises
 from faceprint.evaluation.products import unit_rows
 from faceprint.evaluation.sources import FeatureSource
 

@@ -13,7 +13,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from faceprint.evaluation import products
-from faceprint.evaluation.megaface import count_megaface, devkit_curves
+from faceprint.evaluation.megaface_counts import count_megaface, devkit_curves
 from faceprint.evaluation.mfr import all_to_all, one_to_other
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo's file store is not used on Windows")
