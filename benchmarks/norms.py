@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faceprint.config import validate
 from faceprint.models.norms import SwitchNorm2d
+from faceprint.recipe import validate
 from faceprint.training.loop import add_gradients, update_weights
 from faceprint.training.setup import Trainer, build_trainer
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faceprint.assignments import override, parse_yaml
-from faceprint.config import Config, dump, list_recipes, load_config, validate
+from faceprint.config import Config
 from faceprint.errors import UserError
+from faceprint.recipe import dump, list_recipes, load_config, validate
 
 BASE = {"data": {"source": "synthetic"}, "steps": 10}
 

@@ -21,6 +21,7 @@ LAYERS = [
         "distributed",
         "device",
         "config",
+        "recipe",
         "memory",
         "files",
         "cores",

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from faceprint.cli import zoo as command
-from faceprint.config import RECIPES, Config, list_recipes, load_config
+from faceprint.config import Config
 from faceprint.models import create_model
+from faceprint.recipe import RECIPES, list_recipes, load_config
 from faceprint.training.setup import build_margin
 from faceprint.training.zoo import number_text, zoo_row
 

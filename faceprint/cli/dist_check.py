@@ -36,8 +36,8 @@ def dist_check(
     """
     if processes > 1:
         start_processes(processes)
-    from faceprint.config import load_config
     from faceprint.distributed import rank, together, world
+    from faceprint.recipe import load_config
     from faceprint.training.dist_check import check_world
 
     with world(meeting_seconds=timeout):

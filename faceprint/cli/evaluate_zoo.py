@@ -23,7 +23,7 @@ COLUMNS = ("figure", "ours", "published", "note")
 
 def evaluate_zoo(recipe: str, assignments: Sequence[str], json_file: str | None) -> None:
     """Measure one recipe, or "all" of them, with the models and the data that are there; print ours and published."""
-    from faceprint.config import list_recipes, load_config
+    from faceprint.recipe import list_recipes, load_config
     from faceprint.training.pretrained import candidates, measure_row, models_folder, table_result
 
     options = _options(assignments)

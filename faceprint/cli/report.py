@@ -69,7 +69,7 @@ def _published(measured: Sequence[Result], patterns: Sequence[str]) -> list[Resu
     """Published rows with figures: of the recipes and networks of `measured`, and of those whose name fits."""
     from fnmatch import fnmatchcase
 
-    from faceprint.config import list_recipes, load_config
+    from faceprint.recipe import list_recipes, load_config
     from faceprint.training.pretrained import published_result
 
     recipes = {result.recipe for result in measured}

@@ -45,9 +45,9 @@ def train(
     """
     if processes > 1:
         start_processes(processes)
-    from faceprint.config import load_config
     from faceprint.distributed import rank, world
     from faceprint.errors import WorkerDied
+    from faceprint.recipe import load_config
     from faceprint.training.loop import TrainingFailedError
     from faceprint.training.loop import train as train_run
     from faceprint.training.run import open_run

@@ -39,7 +39,7 @@ def zoo(
 
     Example: faceprint zoo arcface_torch/r50
     """
-    from faceprint.config import dump, list_recipes
+    from faceprint.recipe import dump, list_recipes
     from faceprint.training.zoo import row_values, zoo_row
 
     if name is not None:

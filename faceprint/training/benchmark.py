@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from faceprint.config import Config, validate
+from faceprint.config import Config
 from faceprint.errors import UserError
 from faceprint.memory import keep_freed_memory
+from faceprint.recipe import validate
 from faceprint.training.guard import gradient_norm
 from faceprint.training.loop import add_gradients, update_weights
 from faceprint.training.setup import Trainer, build_trainer

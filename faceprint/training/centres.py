@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from faceprint.config import load_config
 from faceprint.data.images import Image, ImageError
 from faceprint.data.source import Source
 from faceprint.device import resolve_device
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 from faceprint.inference.embedder import Embedder, Floats, load
+from faceprint.recipe import load_config
 from faceprint.training.sources import build_source
 
 Progress = Callable[[int, int], None]

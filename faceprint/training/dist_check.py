@@ -14,10 +14,11 @@ import torch
 import torch.distributed as dist
 
 from faceprint import __version__
-from faceprint.config import Config, dump
+from faceprint.config import Config
 from faceprint.device import resolve_device
 from faceprint.distributed import gather_objects, master, together, world_size
 from faceprint.models import create_model
+from faceprint.recipe import dump
 from faceprint.training.setup import choose_accumulate, resolve_precision
 from faceprint.training.sources import build_source, fingerprint
 

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from faceprint.config import Config, dump, load_config, validate
+from faceprint.config import Config
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 from faceprint.inference.model_card import ModelCard
 from faceprint.inference.model_folder import load_model, save_model
 from faceprint.models import FaceNetwork, create_model
 from faceprint.models.switch_norm import STATISTICS, SwitchNorm2d
+from faceprint.recipe import dump, load_config, validate
 from faceprint.training.initial import read_classes, write_classes
 
 FINE_TUNING: dict[str, Any] = {"epochs": 10, "steps": None, "resume": False}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from faceprint.config import Config, Score, load_config
+from faceprint.config import Config, Score
 from faceprint.data.model_files import FOLDER_VARIABLE, file_sha256
 from faceprint.errors import UserError
 from faceprint.evaluation.describe import Scored, about_model, describe
@@ -18,6 +18,7 @@ from faceprint.evaluation.sources import EmbeddingSource
 from faceprint.evaluation.verification import SETS, SetPairs, summarize_sets, verification_sets
 from faceprint.inference import Embedder, load
 from faceprint.inference.published import import_weights
+from faceprint.recipe import load_config
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 FOLDERS = {"IJB-B": "ijbb", "IJB-C": "ijbc", "MegaFace": "megaface", "MFR-ALL": "mfr", "MFR-MASK": "mfr"}

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from faceprint.assignments import override
-from faceprint.config import Config, load_config, validate
+from faceprint.config import Config
 from faceprint.data.augment_sheet import augmentation_sheet
 from faceprint.data.formats import open_source
 from faceprint.data.images import Image
+from faceprint.recipe import load_config, validate
 from faceprint.training.setup import build_augmentation
 from faceprint.training.sources import build_source
 

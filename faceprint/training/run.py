@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from faceprint import __version__
-from faceprint.config import Config, dump, load_config
+from faceprint.config import Config
 from faceprint.distributed import by_first_rank, gather_objects, rank, together
 from faceprint.errors import UserError
 from faceprint.evaluation.pairs import PairSet
@@ -21,6 +21,7 @@ from faceprint.inference.embedder import network_embedder
 from faceprint.inference.folding import fold_norms
 from faceprint.inference.model_folder import ModelCard, save_model
 from faceprint.models import FaceNetwork
+from faceprint.recipe import dump, load_config
 from faceprint.training.checkpoint import (
     CheckpointWriter,
     clear_unfinished,

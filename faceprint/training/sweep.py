@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from faceprint.assignments import split_assignment
-from faceprint.config import Config, load_config
+from faceprint.config import Config
 from faceprint.distributed import world_size
 from faceprint.errors import UserError
+from faceprint.recipe import load_config
 from faceprint.training.loop import TrainingFailedError, train
 from faceprint.training.run import open_run
 

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from faceprint.config import Config, Score, load_config
+from faceprint.config import Config, Score
 from faceprint.models.stats import Summary, summary
+from faceprint.recipe import load_config
 
 MIB = 2**20
 

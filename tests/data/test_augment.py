@@ -224,7 +224,7 @@ def test_a_mask_without_wobble_is_symmetric() -> None:
 
 
 def test_an_unknown_preset_lists_the_presets() -> None:
-    from faceprint.config import load_config
+    from faceprint.recipe import load_config
 
     with pytest.raises(UserError, match=r"augment\.preset.*'robst'.*nearest: 'robust'"):
         load_config("quickstart", ["augment.preset=robst"])

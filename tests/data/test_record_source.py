@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from plain_recordio import parse_set
 
-from faceprint.config import load_config
 from faceprint.data import array_cache, record_source
 from faceprint.data.class_map import CLASS_MAP, beside, write_class_map
 from faceprint.data.formats import open_source
@@ -31,6 +30,7 @@ from faceprint.data.record_source import RecordSource
 from faceprint.data.recordio import RecordError, RecordReader, RecordWriter
 from faceprint.data.write_records import RecordSetWriter
 from faceprint.errors import UserError
+from faceprint.recipe import load_config
 from faceprint.training.sources import build_source
 
 

@@ -15,7 +15,7 @@ from test_training_worlds import CONFIG
 from typer.testing import CliRunner
 
 from faceprint.cli import app
-from faceprint.config import load_config
+from faceprint.recipe import load_config
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples"

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from faceprint.config import validate
+from faceprint.recipe import validate
 from faceprint.training.loop import train
 from faceprint.training.run import open_run
 from faceprint.training.setup import build_trainer

@@ -14,8 +14,8 @@ import torch
 import torch.multiprocessing as mp
 
 from faceprint.assignments import override
-from faceprint.config import validate
 from faceprint.distributed import world
+from faceprint.recipe import validate
 from faceprint.training.checkpoint import list_checkpoints
 from faceprint.training.initial import read_checkpoint_classes
 from faceprint.training.loop import train

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from faceprint.assignments import override
-from faceprint.config import Config, validate
+from faceprint.config import Config
+from faceprint.recipe import validate
 from faceprint.training.loop import Outcome, train
 from faceprint.training.run import Run, open_run
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from faceprint.assignments import override
-from faceprint.config import validate
 from faceprint.data.pixels import InputSpec
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
 from faceprint.inference.embedder import load
+from faceprint.recipe import validate
 from faceprint.training.distillation import ANGLE_WEIGHT, embedding_loss, relation_loss
 from faceprint.training.loop import train
 from faceprint.training.run import open_run

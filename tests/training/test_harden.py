@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from faceprint.config import Config, load_config
+from faceprint.config import Config
 from faceprint.errors import UserError
 from faceprint.inference.folding import fold_norms
 from faceprint.inference.model_folder import load_model
 from faceprint.models.norms import SwitchNorm2d
+from faceprint.recipe import load_config
 from faceprint.training.harden import harden_run, shares
 from faceprint.training.plot import plot_shares
 from faceprint.training.run import open_run

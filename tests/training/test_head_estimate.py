@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from faceprint.classifier import estimate
 from faceprint.cli import app
-from faceprint.config import Config, dump
+from faceprint.config import Config
 from faceprint.errors import UserError
+from faceprint.recipe import dump
 from faceprint.training.setup import build_trainer
 
 

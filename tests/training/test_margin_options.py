@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from faceprint.classifier import TripletLoss
-from faceprint.config import Config, MarginConfig, load_config
+from faceprint.config import Config, MarginConfig
 from faceprint.errors import UserError
 from faceprint.margins import MARGINS, AdaCos, ElasticFace, UniFace
+from faceprint.recipe import load_config
 from faceprint.training.loop import add_gradients, train
 from faceprint.training.optim import set_options
 from faceprint.training.run import open_run

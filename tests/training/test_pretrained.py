@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from faceprint.cli.evaluate import evaluate
 from faceprint.cli.report import report
-from faceprint.config import load_config
 from faceprint.data import write_bin
 from faceprint.errors import UserError
 from faceprint.evaluation.pairs import synthetic_pairs
 from faceprint.evaluation.result import read_result
 from faceprint.inference.model_folder import ModelCard, save_model
 from faceprint.models import create_model
+from faceprint.recipe import load_config
 from faceprint.training.pretrained import find_pretrained, open_pretrained
 
 RECIPE = "pytorch_face_recognition/mobilefacenet"

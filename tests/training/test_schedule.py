@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from faceprint.assignments import override
-from faceprint.config import validate
+from faceprint.recipe import validate
 from faceprint.training.schedule import make_schedule
 from faceprint.training.setup import Plan, build_schedule
 

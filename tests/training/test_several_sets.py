@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from faceprint.classifier import Heads
-from faceprint.config import Config, dump, load_config, validate
+from faceprint.config import Config
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.data.write_set import write_set
 from faceprint.errors import UserError
+from faceprint.recipe import dump, load_config, validate
 from faceprint.training.run import open_run
 from faceprint.training.setup import build_trainer
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from faceprint.cli import main
-from faceprint.config import load_config
 from faceprint.errors import UserError
+from faceprint.recipe import load_config
 from faceprint.training import sweep as module
 from faceprint.training.loop import TrainingFailedError
 from faceprint.training.sweep import Choices, Range, Trial, best_trial, parse_values, plan_sweep, run_sweep

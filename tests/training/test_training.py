@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import faceprint
-from faceprint.config import Config, load_config
+from faceprint.config import Config
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
+from faceprint.recipe import load_config
 from faceprint.training.checkpoint import SHARED, list_checkpoints, load_part
 from faceprint.training.loop import TrainingFailedError
 from faceprint.training.run import open_run
