@@ -20,7 +20,6 @@ from faceprint.distributed import world_size
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 from faceprint.training.setup import Trainer
-from faceprint.training.sources import fingerprint
 
 GIT_SECONDS = 10.0
 
@@ -38,7 +37,7 @@ def add_to_manifest(folder: Path, trainer: Trainer, *, seed: int, first_step: in
         "first_step": first_step,
         "processes": world_size(),
         "seed": seed,
-        "data_sha256": fingerprint(trainer.source),
+        "data_sha256": trainer.data_fingerprint,
         "num_images": trainer.plan.num_images,
         "num_classes": trainer.plan.num_classes,
         "versions": versions(),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
@@ -48,7 +49,7 @@ from faceprint.training.optim import make_optimizer
 from faceprint.training.randomness import seed_process
 from faceprint.training.replicas import Replicas
 from faceprint.training.schedule import make_schedule, piecewise_linear
-from faceprint.training.sources import build_source, epoch_images
+from faceprint.training.sources import build_source, epoch_images, fingerprint
 
 LOSSES: Table[type[Plain] | type[TripletLoss]] = Table("margin", [*MARGINS.items(), ("triplet", TripletLoss)])
 """What `margin.name` takes: the margins of a classifier, and the loss that needs none."""
@@ -111,6 +112,11 @@ class Trainer:
     """Where the first weights came from, in words; None for random ones, and for a resumed run."""
     distiller: Distiller | None
     """The loss by which the network follows a teacher, where there is one."""
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        """`fingerprint` of the source, computed once: the labels of many millions of images take a moment."""
+        return fingerprint(self.source)
 
     def best_weights(self) -> FaceNetwork:
         """The network that is evaluated and kept: the moving average where there is one. All processes must call it."""

@@ -18,7 +18,6 @@ from faceprint.training.checkpoint import SHARED, Pieces, load_part, read_manife
 from faceprint.training.randomness import cuda_random, seed_process
 from faceprint.training.replicas import gathered, load_network, load_optimizer
 from faceprint.training.setup import Trainer
-from faceprint.training.sources import fingerprint
 
 
 def state_pieces(trainer: Trainer, counters: dict[str, Any], *, copied: bool) -> Pieces:
@@ -53,7 +52,7 @@ def _shared(trainer: Trainer) -> dict[str, Any]:
         "distiller": None if trainer.distiller is None else trainer.distiller.state_dict(),
         "heads": [shared_state(head, optimizer) for head, optimizer in trainer.heads()],
         "scaler": trainer.scaler.state_dict(),
-        "data": fingerprint(trainer.source),
+        "data": trainer.data_fingerprint,
         "classes": trainer.plan.num_classes,
     }
 
@@ -70,7 +69,7 @@ def restore(trainer: Trainer, path: Path, seed: int) -> dict[str, Any]:
             f"{path}: is of {state['classes']:,} identities, the data has {trainer.plan.num_classes:,}; start a new run"
             " with init_from to go on with other people"
         )
-    if state["data"] != fingerprint(trainer.source):
+    if state["data"] != trainer.data_fingerprint:
         raise UserError(f"{path}: identities or labels of the data are not those that this run was trained on")
     load_network(trainer.network, state["network"])
     if trainer.average is not None and state["average"] is not None:
