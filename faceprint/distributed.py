@@ -94,11 +94,6 @@ def _call_roll(store: Store, number: int, size: int, wait: timedelta) -> None:
         ) from error
 
 
-def local_rank() -> int:
-    """This process's number on its machine, from 0."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 def world_size() -> int:
     """Processes in the world; 1 where no process group was started."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
