@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from faceprint.models.norms import SwitchNorm2d
 from faceprint.recipe import validate
+from faceprint.training.guard import gradient_norm
 from faceprint.training.loop import add_gradients, update_weights
 from faceprint.training.setup import Trainer, build_trainer
 
@@ -76,7 +77,7 @@ def seconds(trainer: Trainer, images: Tensor, labels: Tensor) -> float:
     images = images.to(trainer.device, memory_format=trainer.memory_format)
     started = time.perf_counter()
     loss, _ = add_gradients(trainer, images, labels.to(trainer.device))
-    update_weights(trainer)
+    update_weights(trainer, gradient_norm(trainer))
     loss.item()  # waits for the device
     return time.perf_counter() - started
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -19,27 +18,10 @@ from faceprint.errors import UserError
 from faceprint.registry import unknown
 
 if TYPE_CHECKING:
-    from faceprint.evaluation.describe import Scored
-    from faceprint.evaluation.pairs import PairSet
-    from faceprint.evaluation.protocols import Evaluation, Search
-    from faceprint.evaluation.sources import EmbeddingSource
-    from faceprint.evaluation.tasks import ResultTable, Task
-    from faceprint.evaluation.verification import SetPairs
+    from faceprint.evaluation.embeddings import Progress
+    from faceprint.evaluation.outcome import Outcome
+    from faceprint.evaluation.protocols import Evaluation, Test
     from faceprint.inference.embedder import Embedder
-    from faceprint.inference.model_card import ModelCard
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """A result, and the tables that show it."""
-
-    scored: Scored
-    tables: list[ResultTable]
-
-    @property
-    def evaluation(self) -> Evaluation | None:
-        """That of a single set of pairs, where it is one."""
-        return self.scored.evaluations.get("")
 
 
 MODEL_KEYS = ("flip", "batch_size", "device", "cache", "skip_unreadable", *INPUT_KEYS)
@@ -118,8 +100,8 @@ def evaluate(
 
     [bold]A recipe, without a protocol[/bold], data=DIR models=DIR: the pretrained model of a row of the zoo (for
     arcface_torch/r50 a folder models/arcface_torch/r50, r50.onnx, r50.pth there, or arcface_torch_r50.pth; default
-    $FACEPRINT_MODELS) on the test sets of its published figures that are in data (lfw.bin, cfp_fp.bin …), ours beside
-    theirs. all: every row, with whatever models and data are there.
+    $FACEPRINT_MODELS) on the test sets of its published figures that are in data (lfw.bin …, folders ijbb, ijbc,
+    megaface, mfr), ours beside theirs. all: every row, with whatever models and data are there.
 
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
@@ -175,6 +157,7 @@ def _score_model(model: str, protocol: str, options: dict[str, str]) -> Outcome:
 def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Embedder, Outcome]:
     """The model, opened, and its result. Raises `UserError`."""
     from faceprint.evaluation.embeddings import cache_folder
+    from faceprint.evaluation.outcome import score_test
     from faceprint.evaluation.ranks import current_world
     from faceprint.evaluation.sources import ModelSource
 
@@ -194,12 +177,13 @@ def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Emb
         source = ModelSource(
             embedder, flip, batch_size, cache=cache, skip_unreadable=skip_unreadable, progress=progress
         )
-        return embedder, _score(source, loaded, device, embedder.card)
+        return embedder, score_test(source, loaded, device=device, card=embedder.card, comparing=_comparing)
 
 
 def _score_features(file: str, protocol: str, options: dict[str, str]) -> Outcome:
     from faceprint.evaluation.feature_files import open_features
     from faceprint.evaluation.megaface import DevkitFeatures, is_devkit_folder
+    from faceprint.evaluation.outcome import score_test
     from faceprint.evaluation.protocols import SEARCHES
     from faceprint.evaluation.sources import FeatureSource
 
@@ -209,41 +193,13 @@ def _score_features(file: str, protocol: str, options: dict[str, str]) -> Outcom
     names = options.pop("names", None)
     loaded = _load(protocol, options, no_images=True)
     if is_devkit_folder(Path(file)):
-        return _score(DevkitFeatures(Path(file)), loaded, device)
-    return _score(FeatureSource(open_features(file, names), file), loaded, device)
+        return score_test(DevkitFeatures(Path(file)), loaded, device=device, comparing=_comparing)
+    source = FeatureSource(open_features(file, names), file)
+    return score_test(source, loaded, device=device, comparing=_comparing)
 
 
-def _score(
-    source: EmbeddingSource,
-    loaded: PairSet | SetPairs | Task | Search,
-    device: str,
-    card: ModelCard | None = None,
-) -> Outcome:
-    from faceprint.evaluation.describe import Scored
-    from faceprint.evaluation.pairs import PairSet
-    from faceprint.evaluation.protocols import score_source
-    from faceprint.evaluation.report import SET_COLUMNS, search_rows, set_rows, table_rows
-    from faceprint.evaluation.tasks import ResultTable, Task, score_task
-    from faceprint.evaluation.verification import SETS, summarize_sets
-
-    title, measures = f"{source.name}: {{}}", ("measure", "value")
-    if isinstance(loaded, PairSet):
-        evaluation = score_source(source, loaded)
-        result = evaluation.result
-        table = ResultTable(title.format(result["protocol"]), measures, table_rows(result))
-        return Outcome(Scored(result, {"": evaluation}, card), [table])
-    if isinstance(loaded, Mapping):
-        sets = {name: score_source(source, load()) for name, load in loaded.items()}
-        result = {**summarize_sets({name: each.result for name, each in sets.items()}), "model": source.name}
-        table = ResultTable(title.format("verification"), SET_COLUMNS, set_rows(result))
-        return Outcome(Scored(result, {SETS[name].title: each for name, each in sets.items()}, card), [table])
-    if isinstance(loaded, Task):
-        result = score_task(source, loaded)
-        return Outcome(Scored(result, {}, card), loaded.tables(result))
-    with progress_bar("comparing", "tiles") as progress:
-        result = loaded.score(source, device=device, progress=progress)
-    table = ResultTable(title.format(result["protocol"]), measures, search_rows(result))
-    return Outcome(Scored(result, {}, card), [table])
+def _comparing() -> AbstractContextManager[Progress]:
+    return progress_bar("comparing", "tiles")
 
 
 def _show(
@@ -276,7 +232,7 @@ def _with_intervals(outcome: Outcome, evaluation: Evaluation, draws: int) -> Out
     found = interval_result(evaluation, evaluation.pairs, draws)
     (table,) = outcome.tables
     scored = replace(outcome.scored, result={**outcome.scored.result, "intervals": found})
-    return Outcome(scored, [replace(table, rows=[*table.rows, *interval_rows(found)])])
+    return replace(outcome, scored=scored, tables=[replace(table, rows=[*table.rows, *interval_rows(found)])])
 
 
 def _launched() -> AbstractContextManager[None]:
@@ -299,23 +255,8 @@ def parse_options(protocol: str, assignments: list[str]) -> dict[str, str]:
     return read_options(assignments, [*protocol_options(protocol), *COMMON_KEYS], f"eval {protocol}")
 
 
-def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> PairSet | SetPairs | Task | Search:
-    from faceprint.evaluation.protocols import (
-        SEARCHES,
-        SUITES,
-        TASKS,
-        load_protocol,
-        load_search,
-        load_suite,
-        load_task,
-        protocol_options,
-    )
+def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> Test:
+    from faceprint.evaluation.protocols import PROTOCOLS, load_test, protocol_options
 
-    if protocol in SEARCHES:
-        return load_search(protocol, options)
-    if protocol in SUITES:
-        return load_suite(protocol, options)
-    if protocol in TASKS:
-        return load_task(protocol, options)
-    absent = {"images": None} if no_images and "images" in protocol_options(protocol) else {}
-    return load_protocol(protocol, {**options, **absent})
+    absent = no_images and protocol in PROTOCOLS and "images" in protocol_options(protocol)
+    return load_test(protocol, {**options, "images": None} if absent else options)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from faceprint.data.images import Image, ImageError, decode_image
 from faceprint.data.pixels import InputSpec
 from faceprint.data.shared import SharedArray, shared_array, shared_memory_left
-from faceprint.data.source import Source
+from faceprint.data.source import ImageName, Source
 from faceprint.errors import UserError
 from faceprint.memory import free_memory
 
@@ -109,7 +109,7 @@ class _Encoded:
     places: SharedArray
 
     def image(self, index: int) -> Image:
-        return decode_image(self.encoded(index), name=self.source.name(index))
+        return decode_image(self.encoded(index), name=ImageName(self.source, index))
 
     def encoded(self, index: int) -> bytes:
         chunk, start, length = self.places.array[index].tolist()

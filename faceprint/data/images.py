@@ -48,13 +48,13 @@ def images_below(folder: Path) -> list[str]:
     )
 
 
-def decode_image(data: bytes, *, name: str) -> Image:
+def decode_image(data: bytes, *, name: object) -> Image:
     """Decode an encoded image to uint8 (H, W, 3) RGB.
 
     Grey images are repeated over three channels, alpha is dropped, EXIF rotation is applied. A truncated JPEG
     or PNG is an error: OpenCV would fill the missing part with grey and say nothing. A `.npy` file of uint8 (H, W, 3),
-    (H, W, 1) or (H, W), as record files may hold, is taken as RGB or grey. `name` stands in messages. Raises
-    `ImageError`.
+    (H, W, 1) or (H, W), as record files may hold, is taken as RGB or grey. `name`, or what `str` makes of it, stands in
+    messages. Raises `ImageError`.
 
     JPEG is decoded by libjpeg-turbo, which OpenCV's wheels bring: as fast as simplejpeg and twice as fast as Pillow,
     with the same pixels (benchmarks/loader.py).
@@ -71,7 +71,7 @@ def decode_image(data: bytes, *, name: str) -> Image:
     return image.astype(np.uint8, copy=False)
 
 
-def check_encoded(data: bytes, *, name: str) -> tuple[int, int] | None:
+def check_encoded(data: bytes, *, name: object) -> tuple[int, int] | None:
     """What can be said of an encoded image without decoding it: (width, height), None where its kind does not say.
 
     Raises `ImageError` where it is empty, truncated, or has more pixels than are read.
@@ -101,7 +101,7 @@ _NPY = re.compile(
 )
 
 
-def _decode_npy(data: bytes, name: str) -> Image:
+def _decode_npy(data: bytes, name: object) -> Image:
     header = _NPY.match(data)
     if header is None:
         raise ImageError(f"{name}: a .npy file of another kind than uint8 (height, width, 3 or 1)")

@@ -15,7 +15,7 @@ from faceprint.data.gpu_decoder import Decoder
 from faceprint.data.images import Image, ImageError, check_encoded
 from faceprint.data.pixels import InputSpec
 from faceprint.data.sampler import Order
-from faceprint.data.source import Source
+from faceprint.data.source import ImageName, Source
 from faceprint.data.workers import Filled, Reply, fill_here, fill_in_workers
 from faceprint.errors import UserError
 
@@ -58,7 +58,7 @@ class _Pixels:
             except ImageError as error:
                 unreadable[self.source.name(candidate)] = str(error)
                 continue
-            self.spec.check(image, self.source.name(candidate))
+            self.spec.check(image, ImageName(self.source, candidate))
             _check_label(self.source, candidate, label)
             return image, label
         raise UserError("none of the images can be read: " + "; ".join(list(unreadable.values())[:3]))

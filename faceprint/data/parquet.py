@@ -19,6 +19,7 @@ from faceprint.data.digest import PART
 from faceprint.data.extras import require
 from faceprint.data.identities import number_identities
 from faceprint.data.images import Image, ImageError, decode_image
+from faceprint.data.source import ImageName
 from faceprint.data.storage import find_files, open_file, reading
 from faceprint.errors import UserError
 
@@ -103,7 +104,7 @@ class ParquetSource:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Image, int]:
-        return decode_image(self.encoded(index), name=self.name(index)), int(self.labels[index])
+        return decode_image(self.encoded(index), name=ImageName(self, index)), int(self.labels[index])
 
     def encoded(self, index: int) -> bytes:
         value = self._value(self.reader, index)

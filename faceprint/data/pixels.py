@@ -61,8 +61,8 @@ class InputSpec:
             images = images[..., ::-1]
         return np.ascontiguousarray(self.normalize(images.astype(np.float32)).transpose(0, 3, 1, 2))
 
-    def check(self, image: Image, name: str) -> None:
-        """Raise `UserError` unless `image` is uint8 (height, width, 3) of this size."""
+    def check(self, image: Image, name: object) -> None:
+        """Raise `UserError` unless `image` is uint8 (height, width, 3) of this size; its message has `name` as text."""
         height, width = self.size
         if image.dtype != np.uint8 or image.shape != (height, width, 3):
             given = "x".join(map(str, image.shape))

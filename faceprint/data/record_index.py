@@ -35,6 +35,10 @@ class RecordIndex:
         """The byte at which the record of the `row`-th key begins."""
         return (int(self.high[row]) << 32 | int(self.low[row])) << 2
 
+    def reach(self, row: int) -> int:
+        """Bytes up to the record of the next key, where that lies behind this one; else anything."""
+        return self.offset(row + 1) - self.offset(row) if row + 1 < len(self.keys) else 0
+
     def offsets(self, rows: NDArray[np.int64] | slice) -> NDArray[np.int64]:
         """The same of many rows, int64 (N,)."""
         return (self.high[rows].astype(np.int64) << 32 | self.low[rows]) << 2

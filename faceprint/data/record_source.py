@@ -24,6 +24,7 @@ from faceprint.data.images import Image, ImageError, decode_image
 from faceprint.data.record_files import read_lst
 from faceprint.data.record_paths import RecordPaths
 from faceprint.data.recordio import MAGIC, MAX_PAYLOAD, PART, Record, RecordReader
+from faceprint.data.source import ImageName
 from faceprint.errors import UserError
 
 MAX_LABELS = 1 << 24
@@ -75,7 +76,7 @@ class RecordSource:
         return self._end - self._first
 
     def __getitem__(self, index: int) -> tuple[Image, int]:
-        return decode_image(self.encoded(index), name=self.name(index)), int(self._numbers[index])
+        return decode_image(self.encoded(index), name=ImageName(self, index)), int(self._numbers[index])
 
     def encoded(self, index: int) -> bytes:
         record = self.reader.at(self._row(index))

@@ -33,9 +33,12 @@ MAX_PAYLOAD = (1 << 29) - 1
 """Longest payload, parts joined; what the length field can say."""
 
 _READ_AHEAD = 1 << 14  # most records of aligned faces come with one system call
+_MAX_REACH = 1 << 20  # what lies between longer ones need not be a record: it may be a damaged index
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _HEAD = struct.Struct("<4sI")
 _HEADER = struct.Struct("<IfQQ")
+_BEGINNING = struct.Struct("<4sIIfQQ")
+"""Head and header of a record in one part."""
 
 PART = np.dtype(
     {
@@ -105,7 +108,7 @@ class RecordReader(Mapping[int, Record]):
     def at(self, row: int) -> Record:
         """The record of the `row`-th key. Raises `RecordError`."""
         try:
-            return self._record(self.index.offset(row))
+            return self._record(self.index.offset(row), self.index.reach(row))
         except _Damage as damage:
             raise RecordError(f"{self.path}: record {self.index.keys[row]} {damage}") from damage
 
@@ -114,7 +117,11 @@ class RecordReader(Mapping[int, Record]):
         pieces = (os.pread(self._descriptor, PART.itemsize, at) for at in self.index.offsets(rows).tolist())
         return np.frombuffer(b"".join(piece.ljust(PART.itemsize, b"\0") for piece in pieces), PART)
 
-    def _record(self, offset: int) -> Record:
+    def _record(self, offset: int, reach: int) -> Record:
+        count = reach + _HEAD.size if 0 < reach < _MAX_REACH else _READ_AHEAD  # with the head of the next record
+        near = _unpack_near(os.pread(self._descriptor, count, offset))
+        if near is not None:
+            return near
         payload, _ = self._read(offset)
         try:
             return _unpack(payload)
@@ -202,6 +209,25 @@ def _parse_head(at: int, head: bytes) -> tuple[int, int]:
     if magic != MAGIC or flag > _LAST:
         raise _Damage(at, f"begins with {head.hex(' ', 4)}; a record begins with {MAGIC.hex()}")
     return flag, word & MAX_PAYLOAD
+
+
+def _unpack_near(piece: bytes) -> Record | None:
+    """The record that `piece` of a file begins with, copied once.
+
+    None where there is more to it, or to say: it is in parts, or damaged, or ends behind the piece or near its end.
+    """
+    if len(piece) < _BEGINNING.size:
+        return None
+    magic, length, flag, label, record_id, _ = _BEGINNING.unpack_from(piece)
+    behind, begin = 8 + length, _BEGINNING.size + 4 * flag
+    following = behind + -length % 4
+    if magic != MAGIC or length > MAX_PAYLOAD or begin > behind or following + 8 > len(piece):
+        return None
+    next_magic, next_word = _HEAD.unpack_from(piece, following)
+    if any(piece[behind:following]) or next_magic != MAGIC or next_word >> 29 > _FIRST:
+        return None
+    labels = struct.unpack_from(f"<{flag}f", piece, _BEGINNING.size) if flag else (label,)
+    return Record(piece[begin:behind], labels, record_id)
 
 
 def _unpack(payload: bytes) -> Record:

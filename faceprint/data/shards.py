@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from faceprint.data.class_map import CLASS_MAP, parse_class_map, read_class_map
 from faceprint.data.identities import number_identities
 from faceprint.data.images import IMAGE_SUFFIXES, Image, ImageError, decode_image
+from faceprint.data.source import ImageName
 from faceprint.data.storage import RangeReader, describe_file, find_files, is_url, open_file, reading
 from faceprint.data.tar import BLOCK, END_OF_ARCHIVE, MAX_MEMBER_NAME, Member, make_member, read_members, read_name
 from faceprint.errors import UserError
@@ -64,11 +65,7 @@ class ShardSource:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Image, int]:
-        data = self.encoded(index)
-        try:
-            return decode_image(data, name=""), int(self.labels[index])
-        except ImageError:
-            return decode_image(data, name=self.name(index)), 0  # raises: its name is read only where it is needed
+        return decode_image(self.encoded(index), name=ImageName(self, index)), int(self.labels[index])
 
     def encoded(self, index: int) -> bytes:
         return self._read(index, int(self.offsets[index]), int(self.sizes[index]))

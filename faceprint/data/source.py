@@ -49,6 +49,18 @@ class Source(Protocol):
         ...
 
 
+class ImageName:
+    """The name of image `index` of `source`, which is made only where a message shows it: most are never seen."""
+
+    __slots__ = ("index", "source")
+
+    def __init__(self, source: Source, index: int) -> None:
+        self.source, self.index = source, index
+
+    def __str__(self) -> str:
+        return self.source.name(self.index)
+
+
 @dataclass(frozen=True)
 class Subset:
     """Images `indices` (N,) of another source, in that order; labels run without gaps over the `class_names` left."""

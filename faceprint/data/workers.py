@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from itertools import chain, islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import cv2
 import numpy as np
@@ -123,13 +124,21 @@ def fill_in_workers(
         pool.close()
 
 
+@dataclass(frozen=True, eq=False)
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    batches: deque[int] = field(default_factory=deque[int])
+    """The numbers of those it has to do, in the order in which it does them."""
+
+
 class _Pool:
-    """Batch n is the work of process n modulo their number, which keeps the order without any queue."""
+    """A batch is the work of the process that has least to do: cores need not be equally fast, nor images."""
 
     def __init__(self, context: BaseContext, workers: int, fill: Fill, ring: _Ring) -> None:
         self.ring = ring
-        self.pipes: list[Connection] = []
-        self.processes: list[BaseProcess] = []
+        self.workers: list[_Worker] = []
+        self.replies: dict[int, Reply] = {}
         for number in range(workers):
             ours, theirs = context.Pipe()
             name = f"data worker {number}"
@@ -138,32 +147,51 @@ class _Pool:
             )
             process.start()
             theirs.close()
-            self.pipes.append(ours)
-            self.processes.append(process)
+            self.workers.append(_Worker(process, ours))
 
     def start(self, number: int, task: list[int]) -> None:
         self.ring.slot(number)[0][:] = task
-        with suppress(BrokenPipeError, ConnectionResetError):  # a worker that died is named when its batch is due
-            self.pipes[number % len(self.pipes)].send(number)
+        self._take_replies(timeout=0)
+        worker = min(self.workers, key=lambda one: len(one.batches))
+        worker.batches.append(number)
+        with suppress(BrokenPipeError, ConnectionResetError):  # one that died is named when replies are taken
+            worker.pipe.send(number)
 
     def finish(self, number: int) -> Reply:
-        pipe, process = self.pipes[number % len(self.pipes)], self.processes[number % len(self.pipes)]
+        while number not in self.replies:
+            self._take_replies(timeout=None)
+        return self.replies.pop(number)
+
+    def _take_replies(self, timeout: float | None) -> None:
+        """All that are there; the first is waited for as `wait` does. Raises `WorkerDied`."""
+        busy = [worker for worker in self.workers if worker.batches]
+        ready = wait([end for worker in busy for end in (worker.pipe, worker.process.sentinel)], timeout)
+        for worker in busy:
+            if worker.pipe in ready:
+                self._take_reply(worker)
+            elif worker.process.sentinel in ready:
+                self._bury(worker)
+
+    def _take_reply(self, worker: _Worker) -> None:
         try:
-            if pipe in wait([pipe, process.sentinel]):
-                return pipe.recv()
+            reply: Reply = worker.pipe.recv()
         except (EOFError, ConnectionResetError):
-            pass
-        process.join(_PATIENCE_SECONDS)
-        raise WorkerDied(_obituary(process, number))
+            self._bury(worker)
+        else:
+            self.replies[worker.batches.popleft()] = reply
+
+    def _bury(self, worker: _Worker) -> NoReturn:
+        worker.process.join(_PATIENCE_SECONDS)
+        raise WorkerDied(_obituary(worker.process, worker.batches[0]))
 
     def close(self) -> None:
-        for pipe in self.pipes:
-            pipe.close()
-        for process in self.processes:
-            process.join(_PATIENCE_SECONDS)
-            if process.exitcode is None:
-                process.kill()
-                process.join()
+        for worker in self.workers:
+            worker.pipe.close()
+        for worker in self.workers:
+            worker.process.join(_PATIENCE_SECONDS)
+            if worker.process.exitcode is None:
+                worker.process.kill()
+                worker.process.join()
 
 
 def _obituary(process: BaseProcess, batch: int) -> str:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from faceprint import __version__
 from faceprint.evaluation import metrics
+from faceprint.evaluation.figures import figures
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import Evaluation
-from faceprint.evaluation.result import AboutData, AboutModel, Curve, Figure, Histogram, Interval, Result, WorstPair
+from faceprint.evaluation.result import AboutData, AboutModel, Curve, Histogram, Result, WorstPair
 from faceprint.evaluation.verification import SETS
 from faceprint.inference.model_card import ModelCard
 
@@ -24,13 +25,11 @@ MAX_POINTS = 4000
 NUM_BINS = 60
 NUM_WORST = 12
 """Worst pairs kept of each kind."""
-LEVEL, NORMAL_QUANTILE = 0.95, 1.959963984540054
-"""A two-sided 95 % interval, and the standard normal quantile of 0.975."""
 TITLES = {
     "ijbb": "IJB-B",
     "ijbc": "IJB-C",
     "megaface": "MegaFace",
-    "mfr": "MFR-ALL",
+    "mfr": "MFR",
     **{Path(name).stem: row.title for key, row in SETS.items() for name in (key, *row.bins)},
 }
 """Protocol, or name of a set's file -> the set as papers name it."""
@@ -87,68 +86,6 @@ def about_model(name: str, card: ModelCard | None) -> AboutModel:
 def set_title(protocol: str, data: str) -> str:
     """The test set as papers name it, where it is known by its file or its protocol; else the data's name."""
     return TITLES.get(Path(data).stem) or TITLES.get(protocol) or Path(data).name
-
-
-def figures(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
-    """Every number of `result` that is no count: those of pairs with their errors, others by their keys' names."""
-    for name, each in result.get("sets", {}).items():
-        if "accuracy_errors" in each:
-            yield from _pair_figures(each, each["title"])
-        else:
-            yield from _others(each, f"{title}: {name}", ())
-    if "accuracy_errors" in result:
-        yield from _pair_figures(result, title)
-    else:
-        yield from _others(result, "all sets" if "sets" in result else title, ())
-
-
-def _pair_figures(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
-    pairs, same, different = result["num_pairs"], result["num_same"], result["num_different"]
-    wrong = result["accuracy_errors"]
-    yield _rate(
-        title, "accuracy", result["accuracy"], wrong, pairs, std=result["accuracy_std"], rule=result["accuracy_rule"]
-    )
-    for far, tar in result["tar_at_far"].items():
-        rejected = round((1 - tar) * same)
-        yield _rate(title, f"TAR@FAR={far}", tar, rejected, same, false_accepts=result["false_accepts"][far])
-    rule = f"{same:,} same and {different:,} different pairs"
-    yield Figure(set=title, name="EER", value=result["eer"], rule=rule)
-    yield Figure(set=title, name="AUC", value=result["auc"], unit="number", rule=rule)
-
-
-def _rate(title: str, name: str, value: float, errors: int, trials: int, **said: Any) -> Figure:
-    return Figure(
-        set=title, name=name, value=value, errors=errors, trials=trials, interval=wilson(errors, trials), **said
-    )
-
-
-def wilson(errors: int, trials: int) -> Interval:
-    """Wilson's interval (1927) of the rate of success, 1 - errors / trials, at 95 %.
-
-    It takes the trials for independent. Pairs that share people are not: true intervals are wider.
-    """
-    rate, z2 = 1 - errors / trials, NORMAL_QUANTILE**2
-    centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = NORMAL_QUANTILE * np.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))
-    return Interval(low=low, high=high, level=LEVEL, method="Wilson, trials taken for independent")
-
-
-_KNOWN = {"sets", "threshold", "images_per_second", "mean_norm", "schema", "figures"}
-
-
-def _others(values: Mapping[str, Any], title: str, keys: tuple[str, ...]) -> Iterator[Figure]:
-    """Floating-point numbers at any depth: whole ones are counts. TAR at FARs have the tables' names."""
-    for key, value in values.items():
-        if key in _KNOWN:
-            continue
-        if isinstance(value, Mapping):
-            yield from _others(value, title, (*keys, key))
-        elif isinstance(value, float) and np.isfinite(value):
-            *before, last = (*keys, key)
-            name = [*before[:-1], f"TAR@FAR={last}"] if before[-1:] == ["tar_at_far"] else [*before, last]
-            unit = "fraction" if before[-1:] == ["tar_at_far"] or last.endswith("accuracy") else "number"
-            yield Figure(set=title, name=" ".join(name), value=value, unit=unit)
 
 
 def _counts(result: Mapping[str, Any]) -> dict[str, int]:

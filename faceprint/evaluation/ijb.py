@@ -224,8 +224,9 @@ def tar_by_both_rules(scores: NDArray[np.floating[Any]], same: NDArray[np.bool_]
     """
     different = int(np.count_nonzero(~same))
     fars = [far for far in FARS if different * float(far) >= 1]
-    exact = {far: metrics.tar_at_far(scores, same, float(far)) for far in fars}
-    nearest = dict(zip(fars, metrics.tar_at_nearest_far(scores, same, [float(far) for far in fars]), strict=True))
+    numbers = [float(far) for far in fars]
+    exact = dict(zip(fars, metrics.tar_at_fars(scores, same, numbers), strict=True))
+    nearest = dict(zip(fars, metrics.tar_at_nearest_far(scores, same, numbers), strict=True))
     return {
         "tar_at_far": {far: point.tar for far, point in exact.items()},
         "false_accepts": {far: point.false_accepts for far, point in exact.items()},

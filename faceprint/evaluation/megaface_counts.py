@@ -221,17 +221,20 @@ def count_above(values: NDArray[np.float32], thresholds: Floats, error: float) -
     columns: list[Ints] = [np.empty(0, np.int64)]
     numbers: Ints | None = None  # of the values that are left; None: all are
     for place, threshold in enumerate(thresholds.tolist()):
-        possible, certain = values > threshold - error, values > threshold + error
-        kept, counts[place] = np.count_nonzero(possible), np.count_nonzero(certain)
+        possible = values > threshold - error
+        kept = np.count_nonzero(possible)
         if not kept:
             break
+        if _FEW * kept < len(values):  # to gather many takes longer than to compare them again
+            left = np.flatnonzero(possible)
+            values, numbers = values[left], left if numbers is None else numbers[left]
+            possible = np.ones(kept, np.bool_)
+        certain = values > threshold + error
+        counts[place] = np.count_nonzero(certain)
         if counts[place] != kept:
             near = np.flatnonzero(possible ^ certain)
             places.append(np.full(len(near), place))
             columns.append(near if numbers is None else numbers[near])
-        if _FEW * kept < len(values):  # to gather many takes longer than to compare them again
-            left = np.flatnonzero(possible)
-            values, numbers = values[left], left if numbers is None else numbers[left]
     return counts, np.concatenate(places), np.concatenate(columns)
 
 

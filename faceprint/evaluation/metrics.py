@@ -141,13 +141,27 @@ def tar_at_far(scores: ArrayLike, same: ArrayLike, far: float) -> TarAtFar:
     >>> tar_at_far([0.9, 0.7, 0.2, 0.8, 0.3, 0.1, 0.0], [1, 1, 1, 0, 0, 0, 0], far=0.25)
     TarAtFar(tar=0.6666666666666666, threshold=0.3, false_accepts=1)
     """
-    if not 0 <= far <= 1:
-        raise UserError(f"far must be a fraction between 0 and 1, got {far}")
+    return tar_at_fars(scores, same, [far])[0]
+
+
+def tar_at_fars(scores: ArrayLike, same: ArrayLike, fars: Sequence[float]) -> list[TarAtFar]:
+    """`tar_at_far` at each of `fars`, in little more time than at one.
+
+    >>> [point.tar for point in tar_at_fars([0.9, 0.7, 0.2, 0.8, 0.3], [1, 1, 1, 0, 0], [0, 0.5])]
+    [0.3333333333333333, 0.6666666666666666]
+    """
+    if wrong := [far for far in fars if not 0 <= far <= 1]:
+        raise UserError(f"far must be a fraction between 0 and 1, got {wrong[0]}")
     values, labels = _checked(scores, same)
     genuine, impostor = values[labels], values[~labels]
-    threshold = _threshold(impostor, far)
-    tar = np.count_nonzero(genuine > threshold) / len(genuine)
-    return TarAtFar(float(tar), threshold, int(np.count_nonzero(impostor > threshold)))
+    return [
+        TarAtFar(
+            tar=float(np.count_nonzero(genuine > threshold) / len(genuine)),
+            threshold=threshold,
+            false_accepts=int(np.count_nonzero(impostor > threshold)),
+        )
+        for threshold in _thresholds(impostor, fars)
+    ]
 
 
 def tar_at_nearest_far(scores: ArrayLike, same: ArrayLike, fars: Sequence[float]) -> list[TarAtFar]:
@@ -161,6 +175,11 @@ def tar_at_nearest_far(scores: ArrayLike, same: ArrayLike, fars: Sequence[float]
     [TarAtFar(tar=0.6666666666666666, threshold=0.3, false_accepts=1)]
     """
     values, labels = _checked(scores, same)
+    num_same = int(np.count_nonzero(labels))
+    num_different = len(labels) - num_same
+    # The corner (0, 0) is nearer to a FAR than any above twice that FAR: scores below those are never looked at.
+    reached = values >= _thresholds(values[~labels], [min(1.0, 2 * max(fars))])[0]
+    values, labels = values[reached], labels[reached]
     cuts = np.unique(values)[::-1]
     accepted_different, accepted_same = (_at_least(values[kind], cuts) for kind in (~labels, labels))
     bends = np.diff(accepted_different, 2).astype(np.bool_) | np.diff(accepted_same, 2).astype(np.bool_)
@@ -168,10 +187,10 @@ def tar_at_nearest_far(scores: ArrayLike, same: ArrayLike, fars: Sequence[float]
     corners = np.concatenate([[0], accepted_different[kept]])
     found: list[TarAtFar] = []
     for far in fars:
-        distance = np.abs(corners / accepted_different[-1] - far)
+        distance = np.abs(corners / num_different - far)
         place = len(corners) - 1 - int(np.argmin(distance[::-1]))
         corner = kept[place - 1] if place else -1
-        tar = float(accepted_same[corner] / accepted_same[-1]) if place else 0.0
+        tar = float(accepted_same[corner] / num_same) if place else 0.0
         below = cuts[corner + 1] if corner + 1 < len(cuts) else -np.inf
         found.append(TarAtFar(tar, float(below), int(corners[place])))
     return found
@@ -309,7 +328,7 @@ def tpir_at_fpir(
     if mated.all() or not mated.any():
         raise UserError(f"all {len(mated)} probes are of one kind; an open set has some with and some without a mate")
     highest = best[~mated].max(axis=1)
-    threshold = _threshold(highest, fpir)
+    (threshold,) = _thresholds(highest, [fpir])
     own = best[mated, column[mated]]
     hits = np.count_nonzero((own > threshold) & (ranks[mated] <= rank))
     return TpirAtFpir(float(hits / len(own)), threshold, int(np.count_nonzero(highest > threshold)))
@@ -331,13 +350,14 @@ def _at_least(values: Floats, cuts: Floats) -> Ints:
     return len(values) - np.searchsorted(np.sort(values), cuts, side="left")
 
 
-def _threshold(scores: Floats, fraction: float) -> float:
-    """The lowest threshold with at most floor(fraction N + 1e-9) of N scores strictly above; -inf where all may be."""
-    allowed = int(np.floor(fraction * len(scores) + 1e-9))
-    if allowed >= len(scores):
-        return -np.inf
-    place = len(scores) - 1 - allowed
-    return float(np.partition(scores, place)[place])
+def _thresholds(scores: Floats, fractions: Sequence[float]) -> list[float]:
+    """For each fraction the lowest threshold with at most floor(fraction N + 1e-9) of N scores strictly above.
+
+    -inf where all may be.
+    """
+    places = [len(scores) - 1 - int(np.floor(fraction * len(scores) + 1e-9)) for fraction in fractions]
+    parted = np.partition(scores, sorted({place for place in places if place >= 0} or {0}))
+    return [float(parted[place]) if place >= 0 else -np.inf for place in places]
 
 
 def _checked_search(scores: ArrayLike, probe_ids: ArrayLike, gallery_ids: ArrayLike) -> tuple[Floats, Ints, Ints]:

@@ -33,7 +33,7 @@ TIE = 1e-13
 _TILE = {"cpu": (1024, 32768)}
 _LARGE_TILE = (8192, 16384)
 _PART = 1 << 22
-_GATHERED = {"cpu": 1 << 10}  # pairs of vectors at once: what fits a core's cache
+_GATHERED = {"cpu": 1 << 8}  # pairs of vectors at once: what fits a core's cache
 _MANY_GATHERED = 1 << 16
 _DENSE = 32
 

@@ -57,6 +57,7 @@ TASKS: Table[Callable[..., Task]] = Table(
     "protocol", [("ijbb", ijbb), ("ijbc", ijbc), ("ijb_1n", ijb_1n), ("identification", identification)]
 )
 """Name -> function that makes a `Task`: a protocol that scores anything else than pairs of images."""
+Test = PairSet | SetPairs | Search | Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ class Evaluation:
 
 def protocol_options(protocol: str) -> list[str]:
     """Names of the options of a row of any of the tables. Raises `UserError` for an unknown one."""
-    tables = {**PROTOCOLS, **SUITES, **SEARCHES, **TASKS}
+    tables = _any_table()
     if protocol not in tables:
         raise unknown("protocol", protocol, list(tables))
     return list(inspect.signature(tables[protocol]).parameters)
@@ -88,19 +89,13 @@ def load_protocol(protocol: str, options: Mapping[str, Any]) -> PairSet:
     return _call(PROTOCOLS[protocol], protocol, options)
 
 
-def load_suite(suite: str, options: Mapping[str, Any]) -> SetPairs:
-    """The sets of a row of `SUITES`, as `load_protocol`."""
-    return _call(SUITES[suite], suite, options)
+def load_test(protocol: str, options: Mapping[str, Any]) -> Test:
+    """A row of any of the tables with these options, as `load_protocol`."""
+    return _call(_any_table()[protocol], protocol, options)
 
 
-def load_search(search: str, options: Mapping[str, Any]) -> Search:
-    """A row of `SEARCHES` with these options, as `load_protocol`."""
-    return _call(SEARCHES[search], search, options)
-
-
-def load_task(task: str, options: Mapping[str, Any]) -> Task:
-    """The task of a row of `TASKS`, as `load_protocol`."""
-    return _call(TASKS[task], task, options)
+def _any_table() -> dict[str, Callable[..., Test]]:
+    return {**PROTOCOLS, **SUITES, **SEARCHES, **TASKS}
 
 
 def _call(function: Callable[..., T], protocol: str, options: Mapping[str, Any]) -> T:
@@ -159,11 +154,6 @@ def score_source(source: EmbeddingSource, pairs: PairSet) -> Evaluation:
     if embeddings.unreadable:
         result["unreadable_images"] = len(embeddings.unreadable)
     return Evaluation(result, scores, pairs.same, pairs)
-
-
-def score_pairs(embeddings: NDArray[np.float32], pairs: PairSet) -> dict[str, Any]:
-    """`summarize` of the cosines of `embeddings` (N, D), one a distinct image of `pairs`."""
-    return summarize(pair_scores(embeddings, pairs), pairs)
 
 
 def pair_scores(embeddings: NDArray[np.floating[Any]], pairs: PairSet, unreadable: Container[int] = ()) -> Floats:

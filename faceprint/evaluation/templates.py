@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,8 @@ Ints = NDArray[np.int64]
 Rows = Ints | NDArray[np.int32]
 
 _ROWS = 1024
-_SCORES = 1 << 24
+_SCORES = 1 << 27
+"""Of a block: 512 MiB, which all of IJB-C fits in; so there is nothing to sort."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +99,8 @@ def template_scores(templates: Templates, first: Rows, second: Rows) -> NDArray[
     right, b = _renumbered(second, len(templates))
     others = templates.vectors[right].T
     height = max(1, _SCORES // len(right))
-    order, bounds = _by_block(a // height, -(-len(left) // height))
     scores = np.empty(len(first), np.float32)
-    for block, (start, stop) in enumerate(pairwise(bounds.tolist())):
-        chosen, top = order[start:stop], block * height
+    for top, chosen in _by_block(a, height, len(left)):
         products = templates.vectors[left[top : top + height]] @ others
         scores[chosen] = products[a[chosen] - top, b[chosen]]
     scores[templates.empty[first] | templates.empty[second]] = -1
@@ -114,8 +114,13 @@ def _renumbered(rows: Rows, count: int) -> tuple[Ints, NDArray[np.int32]]:
     return np.flatnonzero(used), (np.cumsum(used, dtype=np.int32) - 1)[rows]
 
 
-def _by_block(block: NDArray[np.int32], count: int) -> tuple[Ints, Ints]:
-    """The pairs in the order of their blocks, and where each block starts, (count + 1,)."""
-    small = block.astype(np.uint16) if count < 1 << 16 else block  # NumPy sorts these in linear time
-    ends = np.cumsum(np.bincount(block, minlength=count))
-    return np.argsort(small, kind="stable"), np.concatenate([[0], ends])
+def _by_block(rows: NDArray[np.int32], height: int, count: int) -> Iterator[tuple[int, Ints | slice]]:
+    """The first row of each block of `count` rows, and which of `rows` lie in it."""
+    if count <= height:
+        yield 0, slice(None)
+        return
+    blocks = rows // height
+    small = blocks.astype(np.uint16) if count < 1 << 16 else blocks  # NumPy sorts these in linear time
+    order, ends = np.argsort(small, kind="stable"), np.cumsum(np.bincount(blocks))
+    for block, (start, stop) in enumerate(pairwise([0, *ends.tolist()])):
+        yield block * height, order[start:stop]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,11 +11,13 @@ from tempfile import TemporaryDirectory
 from faceprint.config import Config, Score
 from faceprint.data.model_files import FOLDER_VARIABLE, file_sha256
 from faceprint.errors import UserError
-from faceprint.evaluation.describe import Scored, about_model, describe
-from faceprint.evaluation.protocols import Evaluation, score_source
+from faceprint.evaluation.describe import about_model, describe
+from faceprint.evaluation.figures import NEAREST_RULE
+from faceprint.evaluation.outcome import score_test
+from faceprint.evaluation.protocols import Test, load_test
 from faceprint.evaluation.result import AboutData, AboutModel, Figure, Result
 from faceprint.evaluation.sources import EmbeddingSource
-from faceprint.evaluation.verification import SETS, SetPairs, summarize_sets, verification_sets
+from faceprint.evaluation.verification import SETS, SetPairs, verification_sets
 from faceprint.inference import Embedder, load
 from faceprint.inference.published import import_weights
 from faceprint.recipe import load_config
@@ -23,7 +25,11 @@ from faceprint.recipe import load_config
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 FOLDERS = {"IJB-B": "ijbb", "IJB-C": "ijbc", "MegaFace": "megaface", "MFR-ALL": "mfr", "MFR-MASK": "mfr"}
 """Published test -> the folder below the user's data that is looked for, which is also its protocol's name."""
-NO_DATA, NO_MODEL, NO_FIGURE = "no data", "no model", "not measured"
+PROBES, DISTRACTORS = "facescrub_features_list.json", "megaface_features_list.json_1000000_1"
+"""The devkit's lists (`templatelists`) that the tables' figures of MegaFace are on: 3,530 images, a million others."""
+MFR_IMAGES = {"MFR-ALL": 1_624_305, "MFR-MASK": 6964 + 13_928}
+"""Images behind the published figures (InsightFace, challenges/mfr); they are not public, lists of others are."""
+NO_DATA, NO_MODEL = "no data", "no model"
 
 
 @dataclass(frozen=True)
@@ -96,26 +102,43 @@ def measure_row(
 ) -> Measured:
     """Find the model of `recipe` in `models`, and run the tests of its published figures on what is in `data`.
 
-    `lfw.bin`, `cfp_fp.bin` and the like as `verification_sets` finds them, others in the folders of `FOLDERS`. A model
-    or data that are not there are said in the lines. Raises `UserError` for a model or data that are broken.
+    `lfw.bin`, `cfp_fp.bin` and the like as `verification_sets` finds them, others in the folders of `FOLDERS`: `ijbb`
+    and `ijbc` with `meta` and `loose_crop`; `megaface` with the lists `PROBES` and `DISTRACTORS`, `facescrub_images`,
+    `megaface_images` and, where wanted, `facescrub_noises.txt` and `megaface_noises.txt`; `mfr` with `list.csv` and
+    `images`. A model or data that are not there are said in the lines. Raises `UserError` for a model or data that are
+    broken.
     """
     config = load_config(recipe)
     scores = config.published.scores if config.published else []
     path = find_pretrained(recipe, models)
-    sets = _sets_of(scores, data)
     if path is None:
         return Measured(recipe, None, [Line(score, None, NO_MODEL) for score in scores])
-    if not sets:
-        return Measured(recipe, path, [Line(score, None, _reason(score, data)) for score in scores])
+    tests = list(_tests_of(scores, data))
+    if not tests:
+        return Measured(recipe, path, [Line(score, None, NO_DATA) for score in scores])
     embedder = open_pretrained(config, path, device)
-    result = _measure(recipe, embedder, open_source(embedder), sets, data)
-    return Measured(recipe, path, list(_lines(scores, result, data)), _with_hash(result, path))
+    source = open_source(embedder)
+    results = [
+        describe(score_test(source, test, device=device, card=embedder.card).scored, data=where, recipe=recipe)
+        for where, test in tests
+    ]
+    result = _with_hash(_together(results, data), path)
+    return Measured(recipe, path, list(_lines(scores, result)), result)
 
 
-def _sets_of(scores: Sequence[Score], data: Path) -> SetPairs:
-    """The verification sets in `data` that the scores name."""
+def _tests_of(scores: Sequence[Score], data: Path) -> Iterator[tuple[str, Test]]:
+    """Where it lies, and each test that the scores name and `data` has: the verification sets together are one."""
     wanted = {score.protocol for score in scores}
-    names = [name for name, row in SETS.items() if row.title in wanted]
+    if sets := _sets_of(wanted, data):
+        yield str(data), sets
+    for protocol in dict.fromkeys(FOLDERS[name] for name in FOLDERS if name in wanted):
+        folder = data / protocol
+        if folder.is_dir():
+            yield str(folder), load_test(protocol, _options_in(protocol, folder))
+
+
+def _sets_of(titles: Container[str], data: Path) -> SetPairs:
+    names = [name for name, row in SETS.items() if row.title in titles]
     try:
         there = verification_sets(data)
     except UserError:  # none of them is there
@@ -123,12 +146,33 @@ def _sets_of(scores: Sequence[Score], data: Path) -> SetPairs:
     return {name: there[name] for name in names if name in there}
 
 
-def _measure(recipe: str, embedder: Embedder, source: EmbeddingSource, sets: SetPairs, data: Path) -> Result:
-    evaluations: dict[str, Evaluation] = {name: score_source(source, load_pairs()) for name, load_pairs in sets.items()}
-    flat = summarize_sets({name: evaluation.result for name, evaluation in evaluations.items()})
-    titled = {SETS[name].title: evaluation for name, evaluation in evaluations.items()}
-    scored = Scored({**flat, "model": embedder.name}, titled, embedder.card)
-    return describe(scored, data=str(data), recipe=recipe)
+def _options_in(protocol: str, folder: Path) -> dict[str, Path | list[Path]]:
+    """Where a protocol's own layout has its lists and images."""
+    if protocol == "megaface":
+        noises = {f"{name}_noises": folder / f"{name}_noises.txt" for name in ("facescrub", "megaface")}
+        return {
+            "probes": folder / PROBES,
+            "distractors": [folder / DISTRACTORS],
+            "probe_images": folder / "facescrub_images",
+            "distractor_images": folder / "megaface_images",
+            **{option: file for option, file in noises.items() if file.is_file()},
+        }
+    if protocol == "mfr":
+        return {"list": folder / "list.csv", "images": folder / "images"}
+    return {"folder": folder}
+
+
+def _together(results: Sequence[Result], data: Path) -> Result:
+    """One result; of several the first, with figures and evidence of all, and the others' own keys by protocol."""
+    first, *others = results
+    if not others:
+        return first
+    parts = {
+        name: [part for result in results for part in getattr(result, name)]
+        for name in ("figures", "curves", "histograms", "worst_pairs")
+    }
+    whole = first.model_copy(update={**parts, "about_data": AboutData(name=str(data))})
+    return Result.model_validate({**whole.to_json(), **{each.protocol: each.model_extra for each in others}})
 
 
 def _with_hash(result: Result, path: Path) -> Result:
@@ -138,17 +182,21 @@ def _with_hash(result: Result, path: Path) -> Result:
     return result.model_copy(update={"about_model": about})
 
 
-def _lines(scores: Sequence[Score], result: Result, data: Path) -> Iterator[Line]:
+def _lines(scores: Sequence[Score], result: Result) -> Iterator[Line]:
     measured = {(figure.set, figure.name): figure for figure in result.figures}
     for score in scores:
-        ours = measured.get((score.protocol, score.metric))
-        yield Line(score, ours, "" if ours else _reason(score, data))
+        # A TAR of templates stands beside the published one by the rule it was published by.
+        names = (score.metric + NEAREST_RULE, score.metric)
+        ours = next((measured[score.protocol, name] for name in names if (score.protocol, name) in measured), None)
+        yield Line(score, ours, NO_DATA if ours is None else _note(ours))
 
 
-def _reason(score: Score, data: Path) -> str:
-    folder = FOLDERS.get(score.protocol)
-    there = folder is not None and (data / folder).is_dir()
-    return f"{NO_FIGURE}: use faceprint eval MODEL {folder}" if there else NO_DATA
+def _note(ours: Figure) -> str:
+    """What the figure is on or by, where that is not what the published one is."""
+    if ours.name.endswith(NEAREST_RULE):
+        return NEAREST_RULE.strip(", ")
+    published = MFR_IMAGES.get(ours.set)
+    return f"your list: {ours.rule}; published: {published:,} images" if published else ""
 
 
 def ours_as(score: Score, ours: Figure) -> Score:

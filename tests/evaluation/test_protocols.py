@@ -24,7 +24,7 @@ from faceprint.evaluation.protocols import (
     load_protocol,
     pair_scores,
     protocol_options,
-    score_pairs,
+    summarize,
 )
 from faceprint.inference.embedder import Embeddings
 
@@ -150,7 +150,7 @@ def made_up(num_folds: int, per_kind: int, dimension: int = 16) -> PairSet:
 def test_random_embeddings_are_at_chance() -> None:
     pairs = made_up(10, 200)
     embeddings = np.random.default_rng(0).normal(size=(len(pairs.names), 16)).astype(np.float32)
-    result = score_pairs(embeddings, pairs)
+    result = summarize(pair_scores(embeddings, pairs), pairs)
     assert abs(result["accuracy"] - 0.5) < 0.05
     assert abs(result["eer"] - 0.5) < 0.03
     assert abs(result["auc"] - 0.5) < 0.03
@@ -164,7 +164,7 @@ def test_random_embeddings_are_at_chance() -> None:
 def test_only_fars_that_the_pairs_support(different: int, fars: list[str]) -> None:
     pairs = made_up(1, different)
     embeddings = np.random.default_rng(0).normal(size=(len(pairs.names), 4)).astype(np.float32)
-    result = score_pairs(embeddings, pairs)
+    result = summarize(pair_scores(embeddings, pairs), pairs)
     assert list(result["tar_at_far"]) == fars
     assert all(count >= 1 for count in result["false_accepts"].values())
 
@@ -172,7 +172,8 @@ def test_only_fars_that_the_pairs_support(different: int, fars: list[str]) -> No
 def test_one_fold_names_its_rule() -> None:
     pairs = made_up(1, 2)
     turned = np.deg2rad([0, 10, 0, 50, 0, 30, 0, 90])  # cosines of 10, 50 (same), 30, 90 (different) degrees
-    result = score_pairs(np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32), pairs)
+    embeddings = np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32)
+    result = summarize(pair_scores(embeddings, pairs), pairs)
     assert result["accuracy"] == 0.75
     assert result["accuracy_std"] is None
     assert result["accuracy_rule"] == "best threshold on these pairs"

@@ -1,0 +1,83 @@
+"""One protocol scored, of whatever kind it is: its result, and the tables that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from faceprint.evaluation.describe import Scored
+from faceprint.evaluation.embeddings import Progress
+from faceprint.evaluation.pairs import PairSet
+from faceprint.evaluation.protocols import Evaluation, Search, Test, score_source
+from faceprint.evaluation.report import SET_COLUMNS, search_rows, set_rows, table_rows
+from faceprint.evaluation.sources import EmbeddingSource
+from faceprint.evaluation.tasks import ResultTable, Task, score_task
+from faceprint.evaluation.verification import SETS, SetPairs, summarize_sets
+from faceprint.inference.model_card import ModelCard
+
+MEASURES = ("measure", "value")
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A result, and the tables that show it."""
+
+    scored: Scored
+    tables: list[ResultTable]
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """That of a single set of pairs, where it is one."""
+        return self.scored.evaluations.get("")
+
+
+def score_test(
+    source: EmbeddingSource,
+    test: Test,
+    *,
+    device: str = "auto",
+    card: ModelCard | None = None,
+    comparing: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
+) -> Outcome:
+    """The outcome of `test` with the embeddings of `source`, whose model has this `card`.
+
+    A search compares on `device`, and tells how far it is to what `comparing` makes. Raises `UserError` as the
+    protocols do.
+    """
+    if isinstance(test, PairSet):
+        return _pairs(source, test, card)
+    if isinstance(test, Mapping):
+        return _several_sets(source, test, card)
+    if isinstance(test, Task):
+        result = score_task(source, test)
+        return Outcome(Scored(result, {}, card), test.tables(result))
+    return _search(source, test, device, card, comparing)
+
+
+def _pairs(source: EmbeddingSource, pairs: PairSet, card: ModelCard | None) -> Outcome:
+    evaluation = score_source(source, pairs)
+    result = evaluation.result
+    table = ResultTable(f"{source.name}: {result['protocol']}", MEASURES, table_rows(result))
+    return Outcome(Scored(result, {"": evaluation}, card), [table])
+
+
+def _several_sets(source: EmbeddingSource, sets: SetPairs, card: ModelCard | None) -> Outcome:
+    evaluations = {name: score_source(source, load()) for name, load in sets.items()}
+    results = {name: evaluation.result for name, evaluation in evaluations.items()}
+    result = {**summarize_sets(results), "model": source.name}
+    table = ResultTable(f"{source.name}: verification", SET_COLUMNS, set_rows(result))
+    return Outcome(Scored(result, {SETS[name].title: each for name, each in evaluations.items()}, card), [table])
+
+
+def _search(
+    source: EmbeddingSource,
+    search: Search,
+    device: str,
+    card: ModelCard | None,
+    comparing: Callable[[], AbstractContextManager[Progress | None]],
+) -> Outcome:
+    with comparing() as progress:
+        result = search.score(source, device=device, progress=progress)
+    table = ResultTable(f"{source.name}: {result['protocol']}", MEASURES, search_rows(result))
+    return Outcome(Scored(result, {}, card), [table])
