@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprint import __version__
-from faceprint.evaluation import metrics
+from faceprint.evaluation.curves import plain_roc
 from faceprint.evaluation.figures import figures
+from faceprint.evaluation.hardest import hardest
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import Evaluation
 from faceprint.evaluation.result import AboutData, AboutModel, Curve, Histogram, Result, WorstPair
@@ -21,7 +22,6 @@ from faceprint.inference.model_card import ModelCard
 
 Floats = NDArray[np.float64]
 
-MAX_POINTS = 4000
 NUM_BINS = 60
 NUM_WORST = 12
 """Worst pairs kept of each kind."""
@@ -63,11 +63,17 @@ def describe(scored: Scored, *, data: str, recipe: str | None = None) -> Result:
         about_model=about_model(str(result.get("model", "")), scored.card),
         about_data=AboutData(name=data, counts=_counts(result)),
         figures=list(figures(result, title)),
-        curves=[roc_curve(evaluation, name) for name, evaluation in sets],
+        curves=[*(roc_curve(evaluation, name) for name, evaluation in sets), *_own_curves(result, title)],
         histograms=[bins for name, evaluation in sets for bins in histograms(evaluation, name)],
         worst_pairs=[pair for name, evaluation in sets for pair in worst_pairs(evaluation, name)],
         **{key: value for key, value in result.items() if key not in Result.model_fields},
     )
+
+
+def _own_curves(result: Mapping[str, Any], title: str) -> Iterator[Curve]:
+    """Those that the protocol gave; the names of their sets go on where `title` ends."""
+    for each in result.get("curves", []):
+        yield Curve.model_validate({**each, "set": title + each["set"]})
 
 
 def about_model(name: str, card: ModelCard | None) -> AboutModel:
@@ -97,31 +103,7 @@ def _counts(result: Mapping[str, Any]) -> dict[str, int]:
 
 def roc_curve(evaluation: Evaluation, title: str) -> Curve:
     """The ROC of scored pairs, thinned by `thin`."""
-    curve = metrics.roc(evaluation.scores, evaluation.same)
-    far, tar = thin(curve.far, curve.tar)
-    return Curve(set=title, kind="roc", x=far.tolist(), y=tar.tolist())
-
-
-def thin(x: Floats, y: Floats, max_points: int = MAX_POINTS) -> tuple[Floats, Floats]:
-    """The corners of a rising step curve: points on the straight of a step are left out, and change nothing.
-
-    Where more than `max_points` are left, only the first and the last corner in each of `max_points` / 2 equal bins of
-    log x are kept: at a low x, where corners are few, none is lost.
-    """
-    moved = np.concatenate([[True], (np.diff(x) != 0) | (np.diff(y) != 0)])
-    x, y = x[moved], y[moved]
-    inner = ((x[1:-1] == x[:-2]) & (x[1:-1] == x[2:])) | ((y[1:-1] == y[:-2]) & (y[1:-1] == y[2:]))
-    keep = np.flatnonzero(np.concatenate([[True], ~inner, [True]]))
-    if len(keep) > max_points:
-        keep = keep[_first_and_last(x[keep], max_points)]
-    return x[keep], y[keep]
-
-
-def _first_and_last(x: Floats, max_points: int) -> NDArray[np.int64]:
-    logs = np.log10(np.maximum(x, x[x > 0].min() / 10))
-    bins = np.searchsorted(np.linspace(logs[0], logs[-1], max_points // 2 - 1), logs)
-    starts = np.flatnonzero(np.diff(bins, prepend=-1))
-    return np.unique(np.concatenate([starts, starts[1:] - 1, [len(x) - 1]]))
+    return Curve.model_validate(plain_roc(evaluation.scores, evaluation.same, title))
 
 
 def histograms(evaluation: Evaluation, title: str) -> list[Histogram]:
@@ -141,11 +123,11 @@ def histograms(evaluation: Evaluation, title: str) -> list[Histogram]:
 def worst_pairs(evaluation: Evaluation, title: str) -> Iterator[WorstPair]:
     """The `NUM_WORST` lowest same pairs and the highest different ones, worst first."""
     pairs = evaluation.pairs
-    for same, sign in ((True, 1), (False, -1)):
-        rows = np.flatnonzero(evaluation.same == same)
-        for row in rows[np.argsort(sign * evaluation.scores[rows], kind="stable")[:NUM_WORST]].tolist():
-            first, second = (_pair_name(pairs, int(numbers[row])) for numbers in (pairs.first, pairs.second))
-            yield WorstPair(set=title, first=first, second=second, same=same, score=float(evaluation.scores[row]))
+    different, same = hardest(evaluation.scores, evaluation.same, NUM_WORST)
+    for row in (*same.tolist(), *different.tolist()):
+        first, second = (_pair_name(pairs, int(numbers[row])) for numbers in (pairs.first, pairs.second))
+        score = float(evaluation.scores[row])
+        yield WorstPair(set=title, first=first, second=second, same=bool(evaluation.same[row]), score=score)
 
 
 def _pair_name(pairs: PairSet, number: int) -> str:

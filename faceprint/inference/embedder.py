@@ -34,6 +34,10 @@ Given = Union[str, "os.PathLike[str]", Image]
 """An image: a file's path, or uint8 (H, W, 3) RGB."""
 
 
+class BadEmbeddingError(UserError):
+    """An embedding that is not finite, or has no direction."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Embeddings:
     """`vectors` (N, D) float32, each of length 1, and what making them so lost.
@@ -80,7 +84,7 @@ class Embedder:
         while the one before is computed. With `flip` an embedding is f(x) + f(mirrored x), raw outputs, normalised
         after the sum: the rule of the published verification results. `progress` gets (images done, images in
         all; 0 where `images` does not know). Raises `UserError` for an image that cannot be read or has another
-        size, and for an embedding that is not finite or has no direction (length 0).
+        size, and `BadEmbeddingError` for an embedding that is not finite or has no direction (length 0).
         """
         return self.embed_with_norms(images, flip=flip, batch_size=batch_size, progress=progress).vectors
 
@@ -155,7 +159,7 @@ class Embedder:
         bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
         if len(bad):
             what = "zero" if lengths[bad[0]] == 0 else "not finite"
-            raise UserError(
+            raise BadEmbeddingError(
                 f"{names[int(bad[0])]}: its embedding is {what}; the weights of {self.name}, or its input mean"
                 f" {self.input.mean} and std {self.input.std}, are wrong"
             )
