@@ -65,7 +65,8 @@ def plain_open_set(scores: NDArray[np.floating[Any]], mates: NDArray[np.bool_], 
     never = float(min(own.min(), highest.min())) - 1  # a mate behind another is not found, whatever T
     found = np.where(ranks[mated] == 1, own, never)
     curve = metrics.roc(np.append(found, highest), np.arange(len(scores)) < len(found))
-    return plain_curve("identification_det", curve.far, 1 - curve.tar, of)
+    real = (curve.thresholds >= never) | (found.min() > never)
+    return plain_curve("identification_det", curve.far[real], 1 - curve.tar[real], of)
 
 
 def thin(x: Floats, y: Floats, max_points: int = MAX_POINTS) -> tuple[Floats, Floats]:

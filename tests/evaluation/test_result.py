@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faceprint.errors import UserError
-from faceprint.evaluation.describe import Scored, describe, thin
+from faceprint.evaluation.curves import thin
+from faceprint.evaluation.describe import Scored, describe
 from faceprint.evaluation.figures import wilson
 from faceprint.evaluation.metrics import verification_accuracy
 from faceprint.evaluation.page import compare, write_page, write_tables

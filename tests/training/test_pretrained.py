@@ -109,7 +109,7 @@ def test_searches_and_templates_beside_the_published_figures(
     folder: Path, searched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("faceprint.evaluation.ijb.check_counts", lambda *_, **__: {})
-    monkeypatch.setattr("faceprint.evaluation.figures.PUBLISHED_DISTRACTORS", 40)
+    monkeypatch.setattr("faceprint.evaluation.megaface.PUBLISHED_DISTRACTORS", 40)
     model, models = folder / "models" / RECIPE, searched.parent
     for recipe in ("arcface_torch/r50", RECIPE):
         shutil.copytree(model, models / recipe)
