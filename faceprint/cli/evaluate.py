@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -28,7 +27,6 @@ from faceprint.registry import unknown
 if TYPE_CHECKING:
     from faceprint.evaluation.embeddings import Progress
     from faceprint.evaluation.outcome import Outcome
-    from faceprint.evaluation.protocols import Evaluation
     from faceprint.inference.embedder import Embedder
 
 
@@ -97,8 +95,8 @@ def evaluate(
     $FACEPRINT_CACHE or the user's cache folder). For an ONNX file that does not say what it takes: input.mean=127.5
     input.std=127.5 input.colour=rgb input.size=112x112.
 
-    Sets of pairs: intervals=1000 (draws of people for 95 % intervals), hardest=FILE.png (the pairs that score most
-    wrongly).
+    Sets of pairs: intervals=1000 (draws of people for 95 % intervals; verification too), hardest=FILE.png (the pairs
+    that score most wrongly).
 
     MODEL may be embeddings made elsewhere: .npz as `faceprint embed` writes it, .npy with names=FILE (one a line, in
     the order of the rows), a .bin matrix of the MegaFace devkit; for megaface also a folder with facescrub_features and
@@ -122,7 +120,7 @@ def evaluate(
     from faceprint.evaluation.feature_files import MissingFeaturesError
     from faceprint.evaluation.megaface import is_devkit_folder
     from faceprint.evaluation.pairs import MissingImagesError
-    from faceprint.evaluation.protocols import PROTOCOLS
+    from faceprint.evaluation.protocols import PROTOCOLS, SUITES
     from faceprint.plot_extra import check_plotting
 
     if protocol in ANALYSES:
@@ -132,8 +130,10 @@ def evaluate(
     plot, hardest = options.pop("plot", None), options.pop("hardest", None)
     draws = count("intervals", options, 1000, 100_000) if "intervals" in options else 0
     check_writable(json_file, plot, hardest)
-    if protocol not in PROTOCOLS and (draws or hardest):
-        raise UserError(f"intervals and hardest are for one set of pairs: {', '.join(PROTOCOLS)}")
+    if draws and protocol not in (*PROTOCOLS, *SUITES):
+        raise UserError(f"intervals are for sets of pairs: {', '.join([*PROTOCOLS, *SUITES])}")
+    if hardest and protocol not in PROTOCOLS:
+        raise UserError(f"hardest is for one set of pairs: {', '.join(PROTOCOLS)}")
     if plot is not None:
         check_plotting()
     if plot is not None and protocol not in PROTOCOLS:
@@ -141,12 +141,12 @@ def evaluate(
     devkit, data = protocol == "megaface" and is_devkit_folder(Path(model)), _data_name(protocol, options)
     with launched():
         try:
-            scored = _score_devkit(model, options) if devkit else _score(model, protocol, options)[1]
+            scored = _score_devkit(model, options) if devkit else _score(model, protocol, options, draws)[1]
         except (MissingImagesError, MissingFeaturesError, UnreadableImagesError) as error:
             for line in error.lines():  # the message itself shows the first ones
                 err.print(line, markup=False)
             raise
-        _show(scored, data, plot, json_file, draws, hardest)
+        _show(scored, data, plot, json_file, hardest)
 
 
 def _data_name(protocol: str, options: dict[str, str]) -> str:
@@ -165,7 +165,7 @@ def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Emb
     return embedder, outcome
 
 
-def _score(model: str, protocol: str, options: dict[str, str]) -> tuple[Embedder | None, Outcome]:
+def _score(model: str, protocol: str, options: dict[str, str], draws: int = 0) -> tuple[Embedder | None, Outcome]:
     from faceprint.evaluation.outcome import score_test
     from faceprint.evaluation.protocols import SEARCHES, load_test
 
@@ -177,7 +177,7 @@ def _score(model: str, protocol: str, options: dict[str, str]) -> tuple[Embedder
     with progress_bar("embedding", "images") as bar:
         source, embedder = opened(bar if is_first() else None)
         card = embedder.card if embedder else None
-        return embedder, score_test(source, test, device=device, card=card, comparing=_comparing)
+        return embedder, score_test(source, test, device=device, card=card, draws=draws, comparing=_comparing)
 
 
 def _score_devkit(folder: str, options: dict[str, str]) -> Outcome:
@@ -196,9 +196,7 @@ def _comparing() -> AbstractContextManager[Progress]:
     return progress_bar("comparing", "tiles")
 
 
-def _show(
-    outcome: Outcome, data: str, plot: str | None, json_file: str | None, draws: int, hardest: str | None
-) -> None:
+def _show(outcome: Outcome, data: str, plot: str | None, json_file: str | None, hardest: str | None) -> None:
     from faceprint.evaluation.describe import describe
     from faceprint.evaluation.hardest import write_hardest
     from faceprint.evaluation.report import plot_evaluation
@@ -210,22 +208,10 @@ def _show(
         plot_evaluation(evaluation, plot)
     if hardest is not None and evaluation is not None:
         write_hardest(Path(hardest), evaluation.pairs, evaluation.scores)
-    if draws and evaluation is not None:
-        outcome = _with_intervals(outcome, evaluation, draws)
     for table in outcome.tables:
         print_table(table.title, table.columns, table.rows, json_target=json_file)
     if json_file is not None:
         write_json(describe(outcome.scored, data=data).to_json(), json_file)
-
-
-def _with_intervals(outcome: Outcome, evaluation: Evaluation, draws: int) -> Outcome:
-    """The outcome with `intervals` in its result and rows for them in its table."""
-    from faceprint.evaluation.uncertainty import interval_result, interval_rows
-
-    found = interval_result(evaluation, evaluation.pairs, draws)
-    (table,) = outcome.tables
-    scored = replace(outcome.scored, result={**outcome.scored.result, "intervals": found})
-    return replace(outcome, scored=scored, tables=[replace(table, rows=[*table.rows, *interval_rows(found)])])
 
 
 def parse_options(protocol: str, assignments: list[str]) -> dict[str, str]:
