@@ -9,6 +9,7 @@ from faceprint.cli.output import print_table, progress_bar, write_json
 from faceprint.cli.subject import (
     SOURCE_KEYS,
     checked,
+    data_name,
     is_first,
     is_made,
     launched,
@@ -33,7 +34,7 @@ def analyse(model: str, name: str, assignments: list[str], json_file: str | None
     protocol = words.get("set", "pairs")
     options = read_options(assignments, _allowed(ANALYSES[name], protocol), f"eval {name}")
     options.pop("set", None)
-    data = options.get("pairs") or options.get("path") or protocol
+    data = data_name(protocol, options)
     plot = options.pop("plot", None)
     check_writable(json_file, plot)
     if plot is not None:
@@ -46,7 +47,7 @@ def analyse(model: str, name: str, assignments: list[str], json_file: str | None
 
 def _analysed(model: str, name: str, protocol: str, options: dict[str, str]) -> Scored:
     from faceprint.evaluation.analyses import ANALYSES, Network, Subject
-    from faceprint.evaluation.describe import Scored
+    from faceprint.evaluation.describe import Scored, about_source
 
     function, device, made = ANALYSES[name], options.get("device", "auto"), is_made(model)
     opened = source_opener(model, options)
@@ -61,10 +62,10 @@ def _analysed(model: str, name: str, protocol: str, options: dict[str, str]) -> 
         network = embedder and Network(embedder=embedder, model=model, device=device)
         subject = Subject(source=source, network=network)
         result: dict[str, Any] = checked(function, f"eval {name}", subject, *chosen)(**own)
-    return Scored(result, card=embedder.card if embedder else None)
+    return Scored(result, about=about_source(source))
 
 
-def _show(scored: Scored, name: str, data: str, plot: str | None, json_file: str | None) -> None:
+def _show(scored: Scored, name: str, data: tuple[str, str], plot: str | None, json_file: str | None) -> None:
     from faceprint.evaluation.analysis_tables import TABLES, plot_analysis
     from faceprint.evaluation.describe import describe
 
@@ -74,7 +75,7 @@ def _show(scored: Scored, name: str, data: str, plot: str | None, json_file: str
     print_table(title, columns, rows, json_target=json_file)
     if plot is not None:
         plot_analysis(result, Path(plot))
-    write_json(describe(scored, data=data).to_json(), json_file)
+    write_json(describe(scored, data=data[0], part=data[1]).to_json(), json_file)
 
 
 def _any_set(function: Any) -> bool:

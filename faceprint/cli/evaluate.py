@@ -13,6 +13,7 @@ from faceprint.cli.output import JsonOption, err, print_table, progress_bar, wri
 from faceprint.cli.subject import (
     SOURCE_KEYS,
     count,
+    data_name,
     is_first,
     is_made,
     launched,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from faceprint.inference.embedder import Embedder
 
 
-DATA_KEYS = ("path", "pairs", "folder")
 COMMON_KEYS = ("plot", "intervals", "hardest", *SOURCE_KEYS)
 
 
@@ -103,10 +103,13 @@ def evaluate(
     megaface_features. megaface and mfr take device=auto with embeddings, too. Pairs find their images by name, those of
     a .bin by the number of the row.
 
+    MODEL may be on the Hugging Face hub: hf://owner/name, also @revision or /file behind it.
+
     [bold]A recipe, without a protocol[/bold], data=DIR models=DIR: the pretrained model of a row of the zoo (for
     arcface_torch/r50 a folder models/arcface_torch/r50, r50.onnx, r50.pth there, or arcface_torch_r50.pth; default
-    $FACEPRINT_MODELS) on the test sets of its published figures that are in data (lfw.bin …, folders ijbb, ijbc,
-    megaface, mfr), ours beside theirs. all: every row, with whatever models and data are there.
+    $FACEPRINT_MODELS; models may also be that model itself, or hf://owner/name) on the test sets of its published
+    figures that are in data (lfw.bin …, folders ijbb, ijbc, megaface, mfr), ours beside theirs. all: every row, with
+    whatever models and data are there. intervals, cache, batch_size, device and skip_unreadable as above.
 
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
@@ -138,7 +141,7 @@ def evaluate(
         check_plotting()
     if plot is not None and protocol not in PROTOCOLS:
         raise UserError(f"plot shows one set of pairs, and {protocol} is none; it is for {', '.join(PROTOCOLS)}")
-    devkit, data = protocol == "megaface" and is_devkit_folder(Path(model)), _data_name(protocol, options)
+    devkit, data = protocol == "megaface" and is_devkit_folder(Path(model)), data_name(protocol, options)
     with launched():
         try:
             scored = _score_devkit(model, options) if devkit else _score(model, protocol, options, draws)[1]
@@ -147,13 +150,6 @@ def evaluate(
                 err.print(line, markup=False)
             raise
         _show(scored, data, plot, json_file, hardest)
-
-
-def _data_name(protocol: str, options: dict[str, str]) -> str:
-    """What is tested on, as the user names it."""
-    return next(
-        (options[key] for key in DATA_KEYS if key in options), f"{protocol} {' '.join(options.values())}".strip()
-    )
 
 
 def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Embedder, Outcome]:
@@ -166,6 +162,7 @@ def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Emb
 
 
 def _score(model: str, protocol: str, options: dict[str, str], draws: int = 0) -> tuple[Embedder | None, Outcome]:
+    from faceprint.evaluation.describe import about_source
     from faceprint.evaluation.outcome import score_test
     from faceprint.evaluation.protocols import SEARCHES, load_test
 
@@ -176,8 +173,9 @@ def _score(model: str, protocol: str, options: dict[str, str], draws: int = 0) -
     test = load_test(protocol, without_images(protocol, options) if made else options)
     with progress_bar("embedding", "images") as bar:
         source, embedder = opened(bar if is_first() else None)
-        card = embedder.card if embedder else None
-        return embedder, score_test(source, test, device=device, card=card, draws=draws, comparing=_comparing)
+        return embedder, score_test(
+            source, test, device=device, about=about_source(source), draws=draws, comparing=_comparing
+        )
 
 
 def _score_devkit(folder: str, options: dict[str, str]) -> Outcome:
@@ -196,7 +194,9 @@ def _comparing() -> AbstractContextManager[Progress]:
     return progress_bar("comparing", "tiles")
 
 
-def _show(outcome: Outcome, data: str, plot: str | None, json_file: str | None, hardest: str | None) -> None:
+def _show(
+    outcome: Outcome, data: tuple[str, str], plot: str | None, json_file: str | None, hardest: str | None
+) -> None:
     from faceprint.evaluation.describe import describe
     from faceprint.evaluation.hardest import write_hardest
     from faceprint.evaluation.report import plot_evaluation
@@ -211,7 +211,7 @@ def _show(outcome: Outcome, data: str, plot: str | None, json_file: str | None, 
     for table in outcome.tables:
         print_table(table.title, table.columns, table.rows, json_target=json_file)
     if json_file is not None:
-        write_json(describe(outcome.scored, data=data).to_json(), json_file)
+        write_json(describe(outcome.scored, data=data[0], part=data[1]).to_json(), json_file)
 
 
 def parse_options(protocol: str, assignments: list[str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ MODEL_KEYS = ("flip", "batch_size", "device", "cache", "skip_unreadable", *INPUT
 """Options of a network's embeddings."""
 SOURCE_KEYS = (*MODEL_KEYS, "names")
 """Options of embeddings from wherever: a network, or a file, which may have names beside it."""
+_DATA_KEYS = ("path", "pairs", "folder", "list", "probes")
 
 
 def read_options(assignments: list[str], allowed: list[str], what: str) -> dict[str, str]:
@@ -41,6 +42,12 @@ def read_options(assignments: list[str], allowed: list[str], what: str) -> dict[
             raise UserError(f"{key} is given twice")
         options[key] = value
     return options
+
+
+def data_name(protocol: str, options: Mapping[str, str]) -> tuple[str, str]:
+    """What is tested on, and what part of it, as the user names them."""
+    named = next((options[key] for key in _DATA_KEYS if key in options), protocol)
+    return named, f"folds {options['folds']}" if "folds" in options else ""
 
 
 def load_pairs(protocol: str, options: Mapping[str, str], *, no_images: bool = False) -> PairSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from faceprint import __version__
 from faceprint.evaluation.curves import plain_roc
+from faceprint.evaluation.embeddings import Embeds
 from faceprint.evaluation.figures import figures
 from faceprint.evaluation.hardest import hardest
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import Evaluation
 from faceprint.evaluation.result import AboutData, AboutModel, Curve, Histogram, Result, WorstPair
+from faceprint.evaluation.sources import EmbeddingSource, ModelSource
 from faceprint.evaluation.verification import SETS
-from faceprint.inference.model_card import ModelCard
 
 Floats = NDArray[np.float64]
 
@@ -40,27 +41,27 @@ class Scored:
     """A protocol's own `result`, and what it rests on.
 
     `evaluations` are the scored pairs by title of their set ("": the only one), from which curves, histograms and worst
-    pairs are taken; `card` is the model's, None where it has none.
+    pairs are taken; `about` is the model's, None where it has none.
     """
 
     result: Mapping[str, Any]
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict[str, Evaluation])
-    card: ModelCard | None = None
+    about: AboutModel | None = None
 
 
-def describe(scored: Scored, *, data: str, recipe: str | None = None) -> Result:
+def describe(scored: Scored, *, data: str, part: str = "", recipe: str | None = None) -> Result:
     """The result with everything that `faceprint-result/1` asks for; its own keys stay as they are.
 
-    `data` names what was tested on, `recipe` the row of the zoo that the model is of.
+    `data` names what was tested on, `part` what part of it, `recipe` the row of the zoo that the model is of.
     """
     result = scored.result
-    title = set_title(str(result["protocol"]), data)
+    title = set_title(str(result["protocol"]), data) + (f", {part}" if part else "")
     sets = [(name or title, evaluation) for name, evaluation in scored.evaluations.items()]
     return Result(
         protocol=result["protocol"],
         program=f"faceprint {__version__}",
         recipe=recipe,
-        about_model=about_model(str(result.get("model", "")), scored.card),
+        about_model=scored.about or AboutModel(name=str(result.get("model", ""))),
         about_data=AboutData(name=data, counts=_counts(result)),
         figures=list(figures(result, title)),
         curves=[*(roc_curve(evaluation, name) for name, evaluation in sets), *_own_curves(result, title)],
@@ -76,17 +77,28 @@ def _own_curves(result: Mapping[str, Any], title: str) -> Iterator[Curve]:
         yield Curve.model_validate({**each, "set": title + each["set"]})
 
 
-def about_model(name: str, card: ModelCard | None) -> AboutModel:
-    """What the card says; the name alone where there is none."""
+def about_source(source: EmbeddingSource) -> AboutModel | None:
+    """Of a network; None for embeddings made elsewhere."""
+    if not isinstance(source, ModelSource):
+        return None
+    return about_network(source.embedder, flip=source.flip)
+
+
+def about_network(embedder: Embeds, *, flip: bool) -> AboutModel:
+    """What the card says, where there is one; the hash of the file where that says none; and what it is fed."""
+    card, content_hash = embedder.card, embedder.content_hash
+    fed = {**asdict(embedder.input), "size": list(embedder.input.size), "flip": flip}
+    about = AboutModel(name=embedder.name, input=fed)
+    own_hash = f"sha256:{content_hash()}" if content_hash is not None else None
     if card is None:
-        return AboutModel(name=name)
-    return AboutModel(
-        name=name,
-        content_hash=card.content_hash,
-        licence=card.licence,
-        architecture=card.architecture,
-        provenance=card.provenance,
-    )
+        return about.model_copy(update={"content_hash": own_hash})
+    said = {
+        "content_hash": card.content_hash or own_hash,
+        "licence": card.licence,
+        "architecture": card.architecture,
+        "provenance": card.provenance,
+    }
+    return about.model_copy(update=said)
 
 
 def set_title(protocol: str, data: str) -> str:

@@ -34,6 +34,7 @@ from faceprint.evaluation.embedding_set import (
 )
 from faceprint.evaluation.ranks import current_world, share_of
 from faceprint.inference.embedder import Embeddings
+from faceprint.inference.model_card import ModelCard
 
 __all__ = [
     "EmbeddingSet",
@@ -70,6 +71,9 @@ class Embeds(Protocol):
 
     @property
     def content_hash(self) -> Callable[[], str] | None: ...
+
+    @property
+    def card(self) -> ModelCard | None: ...
 
     def embed(
         self, images: Iterable[Image], *, flip: bool = False, batch_size: int = 64, progress: Progress | None = None

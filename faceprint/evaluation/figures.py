@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from faceprint.evaluation.ijb_files import EDITIONS
 from faceprint.evaluation.megaface import among
 from faceprint.evaluation.mfr import SET_NAMES
 from faceprint.evaluation.result import Figure, Interval
@@ -139,6 +140,40 @@ def _mfr(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
         yield Figure(set=title, name="ranking", value=result["ranking"], rule="0.25 MASK + 0.75 ALL")
 
 
+def _identification(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
+    """By the names of ISO/IEC 19795-1 and NIST."""
+    mated, strangers = result["num_mated_searches"], result["num_non_mated_searches"]
+    closed = f"{result['num_enrolled']:,} enrolled, no threshold"
+    for rank, rate in result["fnir_at_rank"].items():
+        yield _error_rate(title, f"FNIR at rank {rank}", round(rate * mated), mated, rule=closed)
+    for point in result["identification_det"]:
+        missed, rule = (
+            round(point["fnir"] * mated),
+            f"threshold {point['threshold']:.4f}, rank 1, {strangers:,} non-mated",
+        )
+        name, found = f"FNIR@FPIR={point['fpir']}", point["false_positives"]
+        yield _error_rate(title, name, missed, mated, false_accepts=found, rule=rule)
+    for point in result["comparison_det"]:
+        missed, rule = round(point["fnmr"] * mated), f"threshold {point['threshold']:.4f}, all comparisons"
+        name, found = f"FNMR@FMR={point['fmr']}", point["false_matches"]
+        yield _error_rate(title, name, missed, mated, false_accepts=found, rule=rule)
+
+
+def _ijb_1n(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
+    """As published: ranks over the searches of both galleries, TPIR as the mean of the two."""
+    of_set = f"{EDITIONS[result['set']].title} 1:N"
+    sides = list(result["galleries"].values())
+    mated = sum(side["num_mated"] for side in sides)
+    for rank, rate in result["rank"].items():
+        missed = mated - sum(side["hits"][rank] for side in sides)
+        yield _rate(of_set, f"rank-{rank}", rate, missed, mated, rule=f"{result['flags']}, both galleries")
+    for key, suffix in (("tpir_at_fpir", ""), ("tpir_at_fpir_published", ", published rule")):
+        for fpir, rate in result[key].items():
+            if rate is not None:
+                rule = f"{result['flags']}, mean of both galleries"
+                yield Figure(set=of_set, name=f"TPIR@FPIR={fpir}{suffix}", value=rate, rule=rule)
+
+
 def _fairness(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     rule = f"threshold {result['threshold']:.4f}, one for all groups"
     for name, group in result["groups"].items():
@@ -187,6 +222,8 @@ def _robustness(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
 _BY_PROTOCOL: dict[str, Callable[[Mapping[str, Any], str], Iterator[Figure]]] = {
     "megaface": _megaface,
     "mfr": _mfr,
+    "identification": _identification,
+    "ijb_1n": _ijb_1n,
     "fairness": _fairness,
     "ageing": _ageing,
     "quality": _quality,

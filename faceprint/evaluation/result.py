@@ -110,6 +110,8 @@ class AboutModel(_Part):
     architecture: Name | None = None
     provenance: dict[Name, JsonValue] = {}
     """Where the weights come from, as the model card has it."""
+    input: dict[Name, JsonValue] = {}
+    """What the network was fed: size (height, width), colour, mean and std, and whether with flip."""
     published: bool = False
     """True: printed by others, not measured here."""
 

@@ -20,6 +20,7 @@ from faceprint.data.images import Image, read_image
 from faceprint.data.model_files import file_sha256
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
+from faceprint.inference.hub import local_model
 from faceprint.inference.model_card import ModelCard
 
 if TYPE_CHECKING:
@@ -169,14 +170,14 @@ class Embedder:
 def load(
     path: str | os.PathLike[str], input_overrides: Mapping[str, str] | None = None, device: str = "auto"
 ) -> Embedder:
-    """Open a run folder, a model folder or an ONNX file.
+    """Open a run folder, a model folder or an ONNX file, here or on a hub (`hf://owner/name`, see `local_model`).
 
     `input_overrides` says what a foreign ONNX file takes: colour ("rgb", "bgr"), mean, std (of 0..255 pixels) and
     size ("112x112", height x width); by default rgb, 127.5, 127.5 and the file's own size. A model that states its
     input itself cannot be overruled. `device`: auto, cpu, cuda, mps. Raises `UserError` for anything that is not
     such a model.
     """
-    found = Path(path)
+    found = local_model(path)
     if found.suffix.lower() == ".onnx" and not found.is_dir():
         return _load_onnx(found, input_overrides or {}, device)
     if found.is_file():

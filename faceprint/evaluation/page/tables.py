@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,11 +62,12 @@ def _is_headline(name: str) -> bool:
 
 
 def _merge(results: Sequence[Result]) -> list[Result]:
-    """Results of one model, told by hash or else by name, as one; published ones first."""
-    groups: dict[tuple[bool, str], list[Result]] = {}
+    """Results of one model, told by hash or else by name, fed in one way, as one; published ones first."""
+    groups: dict[tuple[bool, str, str], list[Result]] = {}
     for result in (each for given in results for each in given.each):
         about = result.about_model
-        groups.setdefault((not about.published, about.content_hash or about.name), []).append(result)
+        key = (not about.published, about.content_hash or about.name, json.dumps(about.input, sort_keys=True))
+        groups.setdefault(key, []).append(result)
     return [_joined(groups[key]) for key in sorted(groups, key=lambda key: key[0])]
 
 
