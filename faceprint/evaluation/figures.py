@@ -96,7 +96,8 @@ def _tars(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     ):
         tars, accepts = (result.get(key, {}) for key in keys)
         for far, tar in tars.items():
-            said = {"false_accepts": accepts[far]} if far in accepts else {}
+            said: dict[str, Any] = {"false_accepts": accepts[far]} if far in accepts else {}
+            said["rule"] = str(result.get("flags", ""))
             name = f"TAR@FAR={far}{suffix}"
             yield (
                 _rate(title, name, tar, round((1 - tar) * same), same, **said)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -61,6 +61,7 @@ class Embedder:
     D = `embedding_dim`. `threshold` is the cosine above which two images are taken for one person, None where the
     model has none stored. `name` stands in results and messages. `card` is None for a foreign ONNX file.
     `content_hash()` changes with the weights and the graph; None where these change themselves, as in training.
+    `runs_on` is the kind of device: others compute the same to some digits only.
     """
 
     features: Callable[[Floats], Floats]
@@ -70,6 +71,7 @@ class Embedder:
     threshold: float | None = None
     card: ModelCard | None = None
     content_hash: Callable[[], str] | None = None
+    runs_on: str = "cpu"
 
     def embed(
         self,
@@ -198,6 +200,7 @@ def network_embedder(
         name=name,
         threshold=card.threshold if card else None,
         card=card,
+        runs_on=device.type,
     )
 
 
@@ -212,7 +215,8 @@ def _load_onnx(path: Path, overrides: Mapping[str, str], device: str) -> Embedde
         name=str(path),
         threshold=network.card.threshold if network.card else None,
         card=network.card,
-        content_hash=lambda: file_sha256(path),
+        content_hash=lambda: _files_hash(network.files),
+        runs_on="cpu" if network.on_cpu else "cuda",
     )
 
 
@@ -231,6 +235,12 @@ def _load_folder(path: Path, overrides: Mapping[str, str], device: str) -> Embed
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stub lacks this form
     embedder = network_embedder(network, card.input, where, name=str(path), card=card)
     return replace(embedder, content_hash=lambda: _card_hash(card))
+
+
+def _files_hash(files: Sequence[Path]) -> str:
+    """SHA-256 of one file as it is; of several, of their hashes."""
+    hashes = [file_sha256(file) for file in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _card_hash(card: ModelCard) -> str:

@@ -193,6 +193,17 @@ def expected_figures(result: dict[str, Any]) -> dict[tuple[str, str], float]:
     }
 
 
+def test_the_model_itself_in_the_place_of_a_folder(folder: Path) -> None:
+    """As a hub gives it; with intervals over people."""
+    keys = [f"data={folder}/data", f"models={folder}/models/{RECIPE}", "intervals=20", "skip_unreadable=true"]
+    done = run("eval", RECIPE, *keys, "--json", f"{folder}/own.json")
+    assert done.exit_code == 0, done.output
+    drawn = [figure.interval.method for figure in read_result(folder / "own.json").each[0].figures if figure.interval]
+    assert any("20 bootstrap draws" in method for method in drawn)
+    with pytest.raises(UserError, match="is one model; all rows need a folder"):
+        raise run("eval", "all", *keys[:2]).exception
+
+
 def test_all_rows_with_what_is_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEPRINT_MODELS", str(folder / "models"))
     done = run("eval", "all", f"data={folder}/data", "--json", f"{folder}/all.json")
