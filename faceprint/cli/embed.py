@@ -55,7 +55,7 @@ def embed(
     from faceprint.inference.output_file import check_output
 
     check_output(output, ".npz")
-    paths = _find_images(images)
+    paths = find_images(images)
     embedder = open_model(model, overrides, device)
     faces = cropped(paths, embedder, detector_model) if align else iter(paths)
     with progress_bar("embedding", "images") as progress:
@@ -87,7 +87,7 @@ def cropped(paths: list[Path], embedder: Embedder, detector_model: str | None) -
     return (crop_face(path, detector, embedder.input.size) for path in paths)
 
 
-def _find_images(given: list[Path]) -> list[Path]:
+def find_images(given: list[Path]) -> list[Path]:
     """The files given, and those below the folders given."""
     from faceprint.data.images import IMAGE_SUFFIXES, images_below
 
