@@ -23,6 +23,8 @@ from faceprint.inference.embedder import Embedder
 from faceprint.inference.neighbours import nearest
 from faceprint.inference.output_file import check_output
 
+__all__ = ["Candidate", "Gallery", "Maker", "new_gallery", "open_gallery"]
+
 Floats = NDArray[np.float32]
 
 SUFFIX = ".gallery"
