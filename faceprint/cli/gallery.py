@@ -9,8 +9,17 @@ from typing import Annotated, Optional
 
 import typer
 
-from faceprint.cli.embed import AlignOption, DetectorOption, FlipOption, InputOption, cropped, find_images, open_model
-from faceprint.cli.output import JsonOption, err, print_table, progress_bar, write_json
+from faceprint.cli.embed import (
+    AlignOption,
+    DetectorOption,
+    FlipOption,
+    InputOption,
+    cropped,
+    embed_shown,
+    find_images,
+    open_model,
+)
+from faceprint.cli.output import JsonOption, err, print_table, write_json
 from faceprint.errors import UserError
 
 app = typer.Typer(
@@ -58,11 +67,8 @@ def add(
     before.check_model(embedder)
     if flip != before.maker.flip:
         raise UserError(f"{gallery} was made {'with' if before.maker.flip else 'without'} --flip; do so again")
-    faces = cropped(paths, embedder, detector_model) if align else iter(paths)
-    with progress_bar("embedding", "images") as progress:
-        vectors = embedder.embed(
-            faces, flip=flip, batch_size=batch_size, progress=lambda done, _: progress(done, len(paths))
-        )
+    faces = cropped(paths, embedder, detector_model) if align else paths
+    vectors = embed_shown(embedder, faces, len(paths), flip=flip, batch_size=batch_size)
     after = before.added(vectors, people, list(map(str, paths)))
     after.save(gallery)
     _say(gallery, after.people, json_target)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from faceprint.cli.embed import AlignOption, DetectorOption, InputOption, cropped, find_images, open_model
+from faceprint.cli.embed import AlignOption, DetectorOption, InputOption, cropped, embed_shown, find_images, open_model
 from faceprint.cli.gallery import GalleryArgument, ModelArgument
-from faceprint.cli.output import JsonOption, err, print_table, progress_bar, write_json
+from faceprint.cli.output import JsonOption, err, print_table, write_json
 from faceprint.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,14 +56,8 @@ def identify(
     enrolled.check_model(embedder)
     limit = embedder.threshold if threshold is None else threshold
     calibration = _calibration(embedder, enrolled, threshold)
-    faces = cropped(paths, embedder, detector_model) if align else iter(paths)
-    with progress_bar("embedding", "images") as progress:
-        vectors = embedder.embed(
-            faces,
-            flip=enrolled.maker.flip,
-            batch_size=batch_size,
-            progress=lambda done, _: progress(done, len(paths)),
-        )
+    faces = cropped(paths, embedder, detector_model) if align else paths
+    vectors = embed_shown(embedder, faces, len(paths), flip=enrolled.maker.flip, batch_size=batch_size)
     found = enrolled.search(vectors, top, device=device)
     rows = [row for path, candidates in zip(paths, found, strict=True) for row in _rows(path, candidates, limit)]
     print_table(
