@@ -87,7 +87,7 @@ def about_source(source: EmbeddingSource) -> AboutModel | None:
 def about_network(embedder: Embeds, *, flip: bool) -> AboutModel:
     """What the card says, where there is one; the hash of the file where that says none; and what it is fed."""
     card, content_hash = embedder.card, embedder.content_hash
-    fed = {**asdict(embedder.input), "size": list(embedder.input.size), "flip": flip}
+    fed: dict[str, Any] = {**asdict(embedder.input), "size": list(embedder.input.size), "flip": flip}
     about = AboutModel(name=embedder.name, input=fed)
     own_hash = f"sha256:{content_hash()}" if content_hash is not None else None
     if card is None:

@@ -207,7 +207,7 @@ def _quality(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
 
 
 def _robustness(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
-    clean = {**result["clean"], "degradation": "", "degraded": "none"}
+    clean: dict[str, Any] = {**result["clean"], "degradation": "", "degraded": "none"}
     names = {
         "accuracy": "accuracy",
         "tar": f"TAR@FAR={far_text(result['far'])}, threshold chosen anew",

@@ -9,7 +9,6 @@ import pytest
 
 from faceprint.errors import UserError
 from faceprint.evaluation.calibration import calibrate, check_support
-from faceprint.evaluation.pairs import PairSet, synthetic_pairs
 
 
 def drawn(people: int, spread: float = 0.1, seed: int = 0):
