@@ -154,8 +154,9 @@ def _det_scale(axes: Axes, curves: list[Curve]) -> None:
 
 
 def _cmc_scale(axes: Axes, curves: list[Curve]) -> None:
-    last = max(curve.x[-1] for curve in curves)
-    axes.set(xscale="log", xlim=(1, max(last, 2)))
+    last, start = max(curve.x[-1] for curve in curves), min(curve.y[0] for curve in curves)
+    low = max(0.0, np.floor(10 * start - 0.5) / 10)
+    axes.set(xscale="log", xlim=(1, max(last, 2)), ylim=(low, 1 + 0.02 * (1 - low)))
 
 
 def _free_scale(axes: Axes, curves: list[Curve]) -> None:
