@@ -39,10 +39,10 @@ class TripletLoss(nn.Module):
     - "semi_hard": for each anchor and positive the nearest negative that is farther than the positive (section 3.2 of
       1503.03832); where there is none, the farthest negative.
 
-    Batches must hold several images of an identity: `sampler.name: pk`. Where there are several processes embeddings are
-    gathered: each takes its own images for anchors and those of all for the others. The loss is that of the whole
-    batch, the same in every process, and so are the gradients (after DistributedDataParallel's average). Raises
-    `UserError` outside these ranges.
+    Batches must hold several images of an identity: `sampler.name: pk`. Where there are several processes, embeddings
+    are gathered: the anchors of a process are its own images, positives and negatives come from all. The loss is that
+    of the whole batch, the same in every process, and so are the gradients (after DistributedDataParallel's average).
+    Raises `UserError` outside these ranges.
     """
 
     def __init__(self, margin: float = 0.2, mining: Mining = "batch_hard") -> None:
