@@ -24,8 +24,6 @@ from faceprint.training.run import open_run
 GLOBAL_BATCH = 12
 SMALL, LARGE = 2e-7, 1e-4
 SHARED_OPTIONS = ("classifier.sample_rate=0.7",)
-UNIFACE = ("network.options.norm=syncbn", "margin={name: uniface, options: {scale: 16.0}}")
-"""A margin that learns: every process has its gradient, which counts once in the length of all gradients."""
 CONFIG: dict[str, Any] = {
     "network": {"name": "mbf", "embedding_dim": 16, "image_size": [32, 32], "options": {"scale": 1}},
     "margin": {"name": "cosface", "options": {"scale": 16.0, "margin": 0.1}},
@@ -104,10 +102,10 @@ def test_the_losses_are_those_of_one_process(steps: int, worlds: tuple[int, ...]
             Job(f"{tmp_path}/{processes} {norm} {lr}", (f"steps={count}", f"optimizer.lr={lr}", *SHARED_OPTIONS, norm))
             for norm in ("network.options.norm=syncbn", "network.options.norm=syncsn")
             for count, lr in ((steps, SMALL), (2, LARGE))
-        ] + [Job(f"{tmp_path}/{processes} uniface", ("steps=1", *SHARED_OPTIONS, *UNIFACE))]
+        ]
 
     expected = trained(1, *jobs(1))
-    assert [len(losses(records)) for records in expected] == [steps, 2, steps, 2, 1]
+    assert [len(losses(records)) for records in expected] == [steps, 2, steps, 2]
     for processes in worlds:
         for found, alone in zip(trained(processes, *jobs(processes)), expected, strict=True):
             small = len(losses(alone)) == steps
