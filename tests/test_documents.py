@@ -160,8 +160,9 @@ def test_the_how_to_with_a_record_set(test_data: Path, tmp_path: Path) -> None:
 
 
 def test_the_how_to_with_wrong_labels(tmp_path: Path) -> None:
-    assert execute("docs/how-to.md", "cleaning", tmp_path) == 2
+    assert execute("docs/how-to.md", "cleaning", tmp_path) == 3
     assert (tmp_path / "centres.csv").read_text().count("\n") == 21
+    assert [file.name for file in (tmp_path / "centres").iterdir()] == ["centres-0000000005-0000000010.safetensors"]
 
 
 def test_the_how_to_with_data_of_every_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
