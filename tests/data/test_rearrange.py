@@ -129,6 +129,15 @@ def test_lists_that_do_not_fit(tmp_path: Path) -> None:
         read_name_list(write(tmp_path / "c", "\n"))
     with pytest.raises(UserError, match="cannot be read"):
         read_name_list(tmp_path / "absent")
+    with pytest.raises(UserError, match=r"d:2: cannot be read as CSV \(field larger"):
+        read_name_list(write(tmp_path / "d", "path\n" + "a" * 200_000))
+
+
+def test_names_may_hold_what_ends_lines_elsewhere(tmp_path: Path) -> None:
+    """A form feed and U+2028 end lines for str.splitlines, not for CSV and not for the writers of lists."""
+    text = "anna\x0cb/1.jpg", "zo\u2028e/2.jpg"
+    assert read_name_list(write(tmp_path / "a.txt", "\n".join(text))).names == set(text)
+    assert read_name_list(write(tmp_path / "a.csv", "\n".join(["path", *text]))).names == set(text)
 
 
 def test_limits_on_images() -> None:

@@ -204,11 +204,12 @@ def test_what_is_in_the_way_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "b.partial").mkdir()
     (tmp_path / "b.partial" / "mine").write_text("")
     (tmp_path / "property").write_text("1,2,3")
-    for name, message in (("a", "exists"), ("b", "was not made by this command")):
+    for name, message in (("a", "exists"), ("b", "was not made by this command"), ("c.rec", "property: exists")):
         with pytest.raises(UserError, match=message):
             write_set(blobs(3), tmp_path / name, kind="record")
     assert (tmp_path / "a" / "mine").exists()
     assert (tmp_path / "b.partial" / "mine").exists()
+    assert not (tmp_path / "c.rec.partial").exists()
 
 
 def test_another_job_does_not_go_on_with_this_one(tmp_path: Path) -> None:
