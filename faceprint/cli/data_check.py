@@ -48,8 +48,8 @@ def check(
 ) -> None:
     """Count a labelled set, and look for what spoils training.
 
-    Unreadable and truncated images, copies (by the byte and by the look), identities with a single image, label gaps,
-    odd sizes, crops that are not aligned or have red and blue swapped; public sets are known by their counts.
+    Unreadable, truncated and damaged images, copies (by the byte and by the look), identities with a single image,
+    label gaps, odd sizes, crops that are not aligned or have red and blue swapped; public sets are known by their counts.
 
     Example: faceprint data check crops --output report
     """
@@ -123,7 +123,9 @@ def _print_counts(found: Check, source: str, json_target: str | None) -> None:
 
 def _of_pixels(result: dict[str, Any]) -> list[tuple[str, str]]:
     crops, detector = result["crops"], result["detector"]
+    damaged = result["damaged"]
     rows = [
+        ("damaged", "not known: pip install 'faceprint[strict]'" if damaged is None else f"{len(damaged):,}"),
         ("copies, same picture", f"{_extra(result['duplicates']['similar']):,}"),
         ("grey", f"{result['grey']:,}"),
         ("do not look aligned", f"{crops['unaligned_share']:.1%}"),

@@ -103,10 +103,8 @@ class Check:
             "encodings": _encodings(facts),
             "num_sizes": len(self.sizes),
             "sizes": self.sizes[:_SIZES_SHOWN],
-            "unreadable": [
-                {"index": index, "path": self.source.name(index), "reason": reason}
-                for index, reason in self.scan.unreadable
-            ],
+            "unreadable": self._named(self.scan.unreadable),
+            "damaged": None if self.scan.damaged is None else self._named(self.scan.damaged),
             "grey": int(facts["grey"].sum()) if decoded else None,
             "blank": int(facts["blank"].sum()) if decoded else None,
             "duplicates": {
@@ -125,6 +123,7 @@ class Check:
         num_sizes = len(self.sizes)
         found = [
             (len(self.scan.unreadable), "{:,} images cannot be read"),
+            (len(self.scan.damaged or []), "{:,} images are damaged, though they can be decoded"),
             (single, "{:,} identities have a single image"),
             (self.labels["missing"] if self.labels else 0, "{:,} numbers are missing among the labels"),
             (num_sizes if num_sizes > 1 else 0, "{:,} different image sizes"),
@@ -134,6 +133,9 @@ class Check:
         ]
         lines = [text.format(count) for count, text in found if count]
         return lines + self._known_warnings() + self._crop_warnings()
+
+    def _named(self, problems: list[tuple[int, str]]) -> list[dict[str, Any]]:
+        return [{"index": index, "path": self.source.name(index), "reason": reason} for index, reason in problems]
 
     def _duplicate_counts(self, what: str, groups: list[Ints]) -> list[tuple[int, str]]:
         across = sum(self.is_across(group) for group in groups)
