@@ -49,7 +49,8 @@ def check(
     """Count a labelled set, and look for what spoils training.
 
     Unreadable, truncated and damaged images, copies (by the byte and by the look), identities with a single image,
-    label gaps, odd sizes, crops that are not aligned or have red and blue swapped; public sets are known by their counts.
+    label gaps, odd sizes, crops that are not aligned or have red and blue swapped; public sets are known by their
+    counts.
 
     Example: faceprint data check crops --output report
     """

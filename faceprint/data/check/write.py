@@ -27,7 +27,8 @@ def write_check(check: Check, folder: Path) -> list[Path]:
     `stats.json` (all numbers), `images_per_identity.png`, `contact_sheet.png`, and lists with a header:
     `unreadable.csv`, `damaged.csv`, `duplicates.csv`, `suspects.csv` (columns path, class and why), `single_image.csv`
     (identity), `exclude.csv` (path: what cannot be read, and all but the first of each set of copies within one
-    identity). Lists without a line are not written. Raises `UserError` where matplotlib is missing or `folder` cannot be written.
+    identity). Lists without a line are not written. Raises `UserError` where matplotlib is missing or `folder` cannot
+    be written.
     """
     check_plotting()
     written = [folder / "stats.json", folder / "images_per_identity.png", folder / "contact_sheet.png"]
