@@ -235,11 +235,11 @@ class _Job:
             return
         write_whole(self.staging.folder / UNREADABLE_FILE, _as_json({"unreadable": state.unreadable}))
         first = "; ".join(reason for _, _, reason in state.unreadable[:_NAMES_SHOWN])
+        allow = f"With --max-unreadable {count} the same command goes on; to" if count < state.position else "To"
         raise UserError(
             f"{self.staging.destination}: {count:,} of {state.position:,} images cannot be read, and"
             f" {self.max_unreadable:,} may be left out ({first}{'; …' if count > _NAMES_SHOWN else ''}); all are listed"
-            f" in {self.staging.folder / UNREADABLE_FILE}. With --max-unreadable {count} the same command goes on;"
-            f" to read them again, remove {self.staging.folder} first"
+            f" in {self.staging.folder / UNREADABLE_FILE}. {allow} read them again, remove {self.staging.folder} first"
         )
 
     def _describe(self, state: _State) -> None:

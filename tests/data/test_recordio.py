@@ -387,6 +387,19 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_records_between_others(tmp_path: Path, name: str) -> None:
+    """Neither way gives it, and neither gives the one before it where it is no beginning of a record."""
+    good = part(0, HEADER + b"good")
+    (tmp_path / "a.rec").write_bytes(good + HOSTILE[name] + good + good)
+    ends = [0, len(good), len(good + HOSTILE[name])]
+    (tmp_path / "a.idx").write_text("".join(f"{key}\t{at}\n" for key, at in enumerate(ends)))
+    quick, thorough = in_one_piece_and_part_by_part(tmp_path / "a.rec")
+    assert quick == thorough
+    assert f"record 1 at byte {len(good)}" in quick[1]
+    assert quick[2].startswith("Record(data=b'good'")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("place", ["index", "scan"])
 def test_hostile_record(tmp_path: Path, name: str, place: str) -> None:
     path = tmp_path / "a.rec"
