@@ -123,7 +123,7 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     Raises `UserError` where there is nothing, no format recognises it, or the one that does cannot read it.
     """
     where = Path(path)
-    if where.name.endswith(PARTIAL) or where.parent.name.endswith(PARTIAL):
+    if where.exists() and PARTIAL in (where.suffix, where.parent.suffix):
         raise UserError(f"{where}: is not finished; repeat the command that writes it, and it goes on")
     return FORMATS[recognise(path) if kind is None else kind].open(path)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from faceprint.cores import num_cores
-from faceprint.data.class_map import beside, write_class_map
+from faceprint.data.class_map import MANIFEST, beside, write_class_map
 from faceprint.data.digest import PART, Digest
 from faceprint.data.formats import FORMATS, SetWriter
 from faceprint.data.journal import Journal
@@ -26,7 +26,6 @@ from faceprint.data.target_paths import TargetPaths
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 
-MANIFEST = "manifest.json"
 UNREADABLE_FILE = "unreadable.json"
 
 _GIVE_UP_AFTER = 1000  # more than allowed: then the disk is gone, not an image
