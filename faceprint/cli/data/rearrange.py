@@ -107,11 +107,11 @@ def merge(
     Example: faceprint data merge casia.rec mine all --classes separate
     """
     from faceprint.data.convert import format_like, open_for
-    from faceprint.data.merge import Merged
+    from faceprint.data.rearrange import merged
 
     kind = format_like(sources[0], destination, to)
-    merged = Merged(open_for(sources, [destination]), classes)
-    Writing(workers, decode, max_unreadable, verify, json_target).run([(merged, destination, kind)])
+    whole = merged(open_for(sources, [destination]), classes)
+    Writing(workers, decode, max_unreadable, verify, json_target).run([(whole, destination, kind)])
 
 
 def subset(
