@@ -120,7 +120,7 @@ def test_a_cluster_that_does_not_start_is_said(monkeypatch):
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", start)
-    with pytest.raises(UserError, match="no cluster at 'local' .The current node timed out"):
+    with pytest.raises(UserError, match=r"no cluster at 'local' \(The current node timed out"):
         list(RayCluster("local").map_batches(square, [1]))
 
 
