@@ -36,7 +36,7 @@ def main(crops: Path, photographs: Path) -> None:
 
 
 def _shares(images: list[Image]) -> dict[str, float]:
-    scores = np.array([alignment_score(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)) for image in images])
+    scores = np.array([alignment_score(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.uint8)) for image in images])
     blue = [redness(image) < 0 for image in images if not is_grey(image)]
     return {
         "do_not_look_aligned": round(float((~(scores >= ALIGNED_SCORE)).mean()), 4),

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 import faceprint
 from faceprint.data.folder import image_folder
-from faceprint.data.source import Subset, keep_identities
+from faceprint.data.source import Subset, keep_images
 from faceprint.evaluation import cleaning
 from faceprint.evaluation.source_embeddings import SourceEmbeddings, embed_source
 
 
 def main(crops: str, model: str, overrides: dict[str, str]) -> None:
-    source = keep_identities(image_folder(crops), lambda _, count: count >= 5)
+    images = image_folder(crops)
+    source = keep_images(images, np.flatnonzero(np.bincount(images.labels)[images.labels] >= 5))
     embeddings = embed_source(faceprint.load(model, overrides), source)
     random = np.random.default_rng(0)
     found = {"images": len(source), "identities": len(source.class_names)}

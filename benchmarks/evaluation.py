@@ -226,8 +226,9 @@ def plain_roc(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> list[floa
     """The published rule by scikit-learn's `roc_curve`."""
     from sklearn.metrics import roc_curve
 
-    far, tar, _ = roc_curve(same, scores)
-    return [float(tar[::-1][np.argmin(np.abs(far[::-1] - float(wanted)))]) for wanted in FARS]
+    false_accepts, true_accepts, _ = roc_curve(same, scores)
+    far, tar = np.asarray(false_accepts)[::-1], np.asarray(true_accepts)[::-1]
+    return [float(tar[np.argmin(np.abs(far - float(wanted)))]) for wanted in FARS]
 
 
 def ijb_of_published_size(images: int = 469_375, templates: int = 23_124, pairs: int = 15_658_489) -> dict[str, Any]:

@@ -38,9 +38,8 @@ def landmarks(detector: YuNet, image: Image, again: bool) -> NDArray[np.float64]
 def disturbed(image: Image, random: np.random.Generator, degrees: float) -> tuple[Image, NDArray[np.float64]]:
     """A copy turned by up to `degrees`, scaled by 0.8 to 1.25, moved by up to 10 pixels; and the transform (2, 3)."""
     height, width = image.shape[:2]
-    turn = cv2.getRotationMatrix2D(
-        (width / 2, height / 2), random.uniform(-degrees, degrees), float(np.exp(random.uniform(-0.223, 0.223)))
-    )
+    angle, scale = random.uniform(-degrees, degrees), float(np.exp(random.uniform(-0.223, 0.223)))
+    turn = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale), np.float64)
     turn[:, 2] += random.uniform(-10, 10, 2)
     copy = cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return copy.astype(np.uint8), turn

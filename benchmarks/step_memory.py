@@ -31,7 +31,8 @@ def measure(name: str, batch_size: int, weights: torch.dtype, momentum: float, r
     with torch.device("meta"):  # so that weights of another type are not made in float32 first
         network = faceprint.create_model(name)
         network.backbone.to(weights)
-    network.to_empty(device="cpu").to(memory_format=torch.channels_last).train()
+    network.to_empty(device="cpu").train()
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stub lacks this form
     for values in (*network.parameters(), *network.buffers()):
         values.data.fill_(0.01)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=momentum, foreach=False)

@@ -78,8 +78,19 @@ class HeadPlan:
 
     @property
     def step_bytes(self) -> int:
-        """Gradients of the sampled centres, which last a step, in one process."""
-        return round(self._values * self.sample_rate) * SIZES["fp32"]
+        """Gradients of the sampled centres, in one process: those of a pass, and the sums over passes before and after
+        it where there are several."""
+        if self.passes == 1:
+            shares = self.sample_rate
+        elif self.sample_rate == 1:
+            shares = 2.0  # the sum is made in place
+        else:
+            shares = self._sampled_in(self.passes - 1) + self.sample_rate + self._sampled_in(self.passes)
+        return round(self._values * shares) * SIZES["fp32"]
+
+    def _sampled_in(self, passes: int) -> float:
+        """The share of classes that at least one of so many passes samples; each has a draw of its own."""
+        return 1.0 - (1.0 - self.sample_rate) ** passes
 
     @property
     def total_bytes(self) -> int:

@@ -33,11 +33,6 @@ class Heads(nn.Module):
     def __iter__(self) -> Any:
         return iter(self.heads)
 
-    @property
-    def gradients(self) -> list[tuple[Tensor, Tensor]]:
-        """As `PartialFC.gradients`, of all heads."""
-        return [gradient for head in self.heads for gradient in cast(PartialFC, head).gradients]
-
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Raw embeddings (B, D) of any float type, labels (B,) int64 over all heads -> mean loss, a float32 scalar.
 

@@ -71,7 +71,7 @@ class CentreOptimizer(torch.optim.Optimizer):
         if centres.grad is not None:
             self._update(None, centres.grad.float(), centres_group)
         elif self.classifier.gradients:
-            rows, grads = _merged(self.classifier.gradients)
+            ((rows, grads),) = self.classifier.gradients
             self._update(rows, grads, centres_group)
             if self._lag is not None:
                 self._lag.step(rows, centres_group)
@@ -232,13 +232,15 @@ def store(target: Tensor, rows: Any, values: Tensor) -> None:
         target.index_copy_(0, rows, values)
 
 
-def _merged(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Rows without repetition and the sums of their gradients; several pieces come from accumulated passes."""
+def add_up(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Rows (S,) of any of the `pieces`, without repetition, and the sums of their gradients (S, D)."""
     if len(pieces) == 1:
         return pieces[0]
     rows, places = torch.cat([rows for rows, _ in pieces]).unique(return_inverse=True)
     total = torch.zeros(len(rows), pieces[0][1].shape[1], device=rows.device)
-    return rows, total.index_add_(0, places, torch.cat([grad for _, grad in pieces]))
+    for (_, grad), where in zip(pieces, places.split([len(rows) for rows, _ in pieces]), strict=True):
+        total.index_add_(0, where, grad)
+    return rows, total
 
 
 def _parts(rows: Tensor | None, count: int) -> Iterator[Any]:

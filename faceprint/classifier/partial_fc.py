@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceprint.classifier.cross_entropy import Classes, Head, cross_entropy, target_scores
-from faceprint.classifier.optim import CentreOptimizer
+from faceprint.classifier.optim import CentreOptimizer, add_up
 from faceprint.classifier.sampling import sample_rows
 from faceprint.distributed import gather_batch, rank, world_size
 from faceprint.errors import UserError
@@ -111,7 +111,8 @@ class PartialFC(nn.Module):
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64, device="cpu"))
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.gradients: list[tuple[Tensor, Tensor]] = []
-        """Of sampled centres since the last step: rows (S K,) of `centres` and their gradients (S K, D) float32."""
+        """Of sampled centres since the last step: rows (S K,) of `centres` and their gradients (S K, D) float32. One
+        pair, the sum over all passes since then; none before the first."""
         self._optimizer: CentreOptimizer | None = None
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -175,7 +176,7 @@ class PartialFC(nn.Module):
             )
 
     def _receive(self, rows: Tensor, grad: Tensor) -> None:
-        self.gradients.append((self._rows_of(rows), grad))
+        self.gradients = [add_up([*self.gradients, (self._rows_of(rows), grad)])]
 
     def _rows_of(self, classes: Tensor) -> Tensor:
         if self.sub_centers == 1:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from faceprint.classifier.partial_fc import BatchStatistics
+from faceprint.distributed import gather_batch, gather_rows, rank
 from faceprint.margins.plain import require, require_choice
 
 Mining = Literal["batch_hard", "semi_hard"]
+
+
+class _Anchors(NamedTuple):
+    """Of each anchor (A,), float32: the sum of its losses and the number of its triplets, the sum and number of the
+    cosines with its own identity's images and the lowest of them, whether the nearest image is one of those, and the
+    length of its embedding."""
+
+    loss: Tensor
+    triplets: Tensor
+    own_cosine: Tensor
+    positives: Tensor
+    lowest: Tensor
+    right: Tensor
+    length: Tensor
 
 
 class TripletLoss(nn.Module):
@@ -24,7 +39,10 @@ class TripletLoss(nn.Module):
     - "semi_hard": for each anchor and positive the nearest negative that is farther than the positive (section 3.2 of
       1503.03832); where there is none, the farthest negative.
 
-    Batches must hold several images of an identity: `sampler.name: pk`. Raises `UserError` outside these ranges.
+    Batches must hold several images of an identity: `sampler.name: pk`. Where there are several processes, embeddings
+    are gathered: the anchors of a process are its own images, positives and negatives come from all. The loss is that
+    of the whole batch, the same in every process, and so are the gradients (after DistributedDataParallel's average).
+    Raises `UserError` outside these ranges.
     """
 
     def __init__(self, margin: float = 0.2, mining: Mining = "batch_hard") -> None:
@@ -47,28 +65,36 @@ class TripletLoss(nn.Module):
         embeddings."""
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
-            cosine = functional.normalize(embeddings) @ functional.normalize(embeddings).T
+            unit, everybody = gather_batch(functional.normalize(embeddings)), gather_batch(labels)
+            own = _own_rows(labels)
+            cosine = unit[own] @ unit.T
             distances = (2.0 - 2.0 * cosine).clamp_min(0.0)
-            same = labels.unsqueeze(0) == labels.unsqueeze(1)
-            others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+            same = labels.unsqueeze(1) == everybody
+            others = own.unsqueeze(1) != torch.arange(len(everybody), device=labels.device)
             mine = batch_hard if self.mining == "batch_hard" else semi_hard
             near, far, valid = mine(distances, same & others, ~same)
             losses = functional.relu(near - far + self.margin).where(valid, 0.0)
-            loss = losses.sum() / valid.sum().clamp_min(1)
-            return loss, _describe(cosine.detach(), same & others, others, embeddings.detach())
+            found = _anchors(losses, valid, cosine, same & others, others, embeddings)
+            whole = _Anchors(*gather_batch(torch.stack(found, 1).detach()).unbind(1))
+            count = whole.triplets.sum().clamp_min(1)
+            part = found.loss.sum() / count
+            # The value is that of all processes' parts, the gradient that of this one's: gathering adds them up.
+            return part + (whole.loss.sum() / count - part.detach()), _describe(whole)
 
 
 def batch_hard(distances: Tensor, positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances and masks (B, B) -> each anchor's farthest positive, nearest negative, and whether it has both (B,)."""
-    farthest = distances.where(positives, 0.0).amax(1)
-    nearest = distances.where(negatives, torch.inf).amin(1)
-    return farthest, nearest, positives.any(1) & negatives.any(1)
+    """Distances and masks (A, B) of anchors and the batch -> each anchor's farthest positive, nearest negative, and
+    whether it has both (A, 1)."""
+    farthest = distances.where(positives, 0.0).amax(1, keepdim=True)
+    nearest = distances.where(negatives, torch.inf).amin(1, keepdim=True)
+    return farthest, nearest, positives.any(1, keepdim=True) & negatives.any(1, keepdim=True)
 
 
 def semi_hard(distances: Tensor, positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances and masks (B, B) -> for each pair (B, B): its distance, that of its negative, and whether it counts.
+    """Distances and masks (A, B) of anchors and the batch -> for each pair (A, B): its distance, that of its negative,
+    and whether it counts.
 
-    Works on the sorted negatives of each anchor, so nothing of size B³ is made.
+    Works on the sorted negatives of each anchor, so nothing of size A x B² is made.
     """
     ordered = distances.where(negatives, torch.inf).sort(1).values
     count = negatives.sum(1, keepdim=True)
@@ -77,9 +103,27 @@ def semi_hard(distances: Tensor, positives: Tensor, negatives: Tensor) -> tuple[
     return distances, chosen, positives & (count > 0)
 
 
-def _describe(cosine: Tensor, positives: Tensor, others: Tensor, embeddings: Tensor) -> BatchStatistics:
-    own = cosine.where(positives, 0.0).sum() / positives.sum().clamp_min(1)
-    lowest = cosine.where(positives, 1.0).amin()
+def _own_rows(labels: Tensor) -> Tensor:
+    """The places (B_i,) of this process's `labels` in the batch of all processes."""
+    sizes = gather_rows(torch.tensor(len(labels), device=labels.device))
+    return torch.arange(len(labels), device=labels.device) + sizes[: rank()].sum()
+
+
+def _anchors(
+    losses: Tensor, valid: Tensor, cosine: Tensor, positives: Tensor, others: Tensor, embeddings: Tensor
+) -> _Anchors:
     nearest = cosine.where(others, -torch.inf).argmax(1, keepdim=True)
-    right = positives.gather(1, nearest).float().mean()
-    return BatchStatistics(own, lowest, right, embeddings.norm(dim=1).mean())
+    return _Anchors(
+        losses.sum(1),
+        valid.sum(1).float(),
+        cosine.where(positives, 0.0).sum(1),
+        positives.sum(1).float(),
+        cosine.where(positives, 1.0).amin(1),
+        positives.gather(1, nearest).squeeze(1).float(),
+        embeddings.norm(dim=1),
+    )
+
+
+def _describe(anchors: _Anchors) -> BatchStatistics:
+    own = anchors.own_cosine.sum() / anchors.positives.sum().clamp_min(1)
+    return BatchStatistics(own, anchors.lowest.amin(), anchors.right.mean(), anchors.length.mean())

@@ -42,7 +42,8 @@ def calibrate(
     Example: faceprint calibrate runs/mine pairs images=crops pairs=pairs.csv --far 1e-3
     """
     from faceprint.evaluation.calibration import calibrate as calibrate_scores
-    from faceprint.evaluation.calibration import check_support, people_of
+    from faceprint.evaluation.calibration import check_support
+    from faceprint.evaluation.people import people_of
     from faceprint.evaluation.protocols import PROTOCOLS, load_protocol, protocol_options
     from faceprint.inference.model_card import StoredCalibration
     from faceprint.inference.store_threshold import check_storable, store_threshold
@@ -59,13 +60,14 @@ def calibrate(
     embedder, outcome = score_model(model, protocol, options)
     evaluation = outcome.evaluation
     assert evaluation is not None
-    people, how = people_of(evaluation.pairs)
+    pairs = evaluation.pairs
+    people = people_of(pairs)
     found = calibrate_scores(
         evaluation.scores,
         evaluation.same,
-        people,
+        (people.number[pairs.first], people.number[pairs.second]),
         far,
-        identities=how,
+        identities=people.rule,
         replicates=replicates,
         seed=seed,
     )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from faceprint.cli.output import JsonOption, err, out, print_table, progress_bar, write_json
-from faceprint.cli.subject import INPUT_KEYS, count, load_pairs, open_embedder, read_options
+from faceprint.cli.subject import INPUT_KEYS, count, is_made, load_pairs, read_options, source_opener
+from faceprint.errors import UserError
 
 if TYPE_CHECKING:
     from faceprint.inference.embedder import Embedder
@@ -26,20 +27,25 @@ def doctor(
 
     Each is tried on max_pairs=300 pairs of each kind, and called better only where a significance test says so. For a
     network that was not trained on generated people only pairs of photographs tell: give some of your own, aligned.
+    batch_size=64 device=auto cache=DIR are as for `faceprint eval`.
 
     Example: faceprint doctor model.onnx pairs images=crops pairs=pairs.csv
     """
     from faceprint.evaluation.doctor import diagnose, some_of
     from faceprint.evaluation.protocols import protocol_options
+    from faceprint.evaluation.sources import ModelSource
 
-    allowed = [*protocol_options(protocol), "max_pairs", "batch_size", "device", *INPUT_KEYS]
+    if is_made(model):
+        raise UserError(f"{model}: embeddings that are made, which say nothing of what the network was fed; give it")
+    allowed = [*protocol_options(protocol), "max_pairs", "batch_size", "device", "cache", *INPUT_KEYS]
     options = read_options(assignments or [], allowed, f"doctor {protocol}")
-    max_pairs, batch_size = count("max_pairs", options, 300, 1000), count("batch_size", options, 64)
-    model_options = {key: options.pop(key) for key in ("device", *INPUT_KEYS) if key in options}
+    max_pairs, opened = count("max_pairs", options, 300, 1000), source_opener(model, options)
     pairs = some_of(load_pairs(protocol, options), max_pairs)
-    embedder = open_embedder(model, model_options)
     with progress_bar("trying", "images") as progress:
-        result = diagnose(embedder, pairs, batch_size=batch_size, progress=progress)
+        source, embedder = opened(progress)
+        assert isinstance(source, ModelSource)
+        assert embedder is not None
+        result = diagnose(source, pairs)
     result |= {"model": model, "protocol": protocol, "photographs": protocol != "synthetic"}
     result["overrides"] = _words(result, embedder)
     _show(result, json_file)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -12,7 +10,17 @@ import typer
 
 from faceprint.cli.analyse import analyse
 from faceprint.cli.output import JsonOption, err, print_table, progress_bar, write_json
-from faceprint.cli.subject import INPUT_KEYS, count, flag, read_options
+from faceprint.cli.subject import (
+    SOURCE_KEYS,
+    count,
+    data_name,
+    is_first,
+    is_made,
+    launched,
+    read_options,
+    source_opener,
+    without_images,
+)
 from faceprint.cli.writable import check_writable
 from faceprint.errors import UserError
 from faceprint.registry import unknown
@@ -20,13 +28,10 @@ from faceprint.registry import unknown
 if TYPE_CHECKING:
     from faceprint.evaluation.embeddings import Progress
     from faceprint.evaluation.outcome import Outcome
-    from faceprint.evaluation.protocols import Evaluation, Test
     from faceprint.inference.embedder import Embedder
 
 
-MODEL_KEYS = ("flip", "batch_size", "device", "cache", "skip_unreadable", *INPUT_KEYS)
-DATA_KEYS = ("path", "pairs", "folder")
-COMMON_KEYS = ("plot", "names", "intervals", "hardest", *MODEL_KEYS)
+COMMON_KEYS = ("plot", "intervals", "hardest", *SOURCE_KEYS)
 
 
 def evaluate(
@@ -90,18 +95,21 @@ def evaluate(
     $FACEPRINT_CACHE or the user's cache folder). For an ONNX file that does not say what it takes: input.mean=127.5
     input.std=127.5 input.colour=rgb input.size=112x112.
 
-    Sets of pairs: intervals=1000 (draws of people for 95 % intervals), hardest=FILE.png (the pairs that score most
-    wrongly).
+    Sets of pairs: intervals=1000 (draws of people for 95 % intervals; verification too), hardest=FILE.png (the pairs
+    that score most wrongly).
 
     MODEL may be embeddings made elsewhere: .npz as `faceprint embed` writes it, .npy with names=FILE (one a line, in
     the order of the rows), a .bin matrix of the MegaFace devkit; for megaface also a folder with facescrub_features and
     megaface_features. megaface and mfr take device=auto with embeddings, too. Pairs find their images by name, those of
     a .bin by the number of the row.
 
+    MODEL may be on the Hugging Face hub: hf://owner/name, also @revision or /file behind it.
+
     [bold]A recipe, without a protocol[/bold], data=DIR models=DIR: the pretrained model of a row of the zoo (for
     arcface_torch/r50 a folder models/arcface_torch/r50, r50.onnx, r50.pth there, or arcface_torch_r50.pth; default
-    $FACEPRINT_MODELS) on the test sets of its published figures that are in data (lfw.bin …, folders ijbb, ijbc,
-    megaface, mfr), ours beside theirs. all: every row, with whatever models and data are there.
+    $FACEPRINT_MODELS; models may also be that model itself, or hf://owner/name) on the test sets of its published
+    figures that are in data (lfw.bin …, folders ijbb, ijbc, megaface, mfr), ours beside theirs. all: every row, with
+    whatever models and data are there. intervals, cache, batch_size, device and skip_unreadable as above.
 
     Example: faceprint eval runs/first pairs images=crops pairs=pairs.txt plot=roc.png
     """
@@ -112,10 +120,10 @@ def evaluate(
         return
     from faceprint.evaluation.analyses import ANALYSES
     from faceprint.evaluation.embeddings import UnreadableImagesError
-    from faceprint.evaluation.feature_files import MissingFeaturesError, is_feature_file
+    from faceprint.evaluation.feature_files import MissingFeaturesError
     from faceprint.evaluation.megaface import is_devkit_folder
     from faceprint.evaluation.pairs import MissingImagesError
-    from faceprint.evaluation.protocols import PROTOCOLS
+    from faceprint.evaluation.protocols import PROTOCOLS, SUITES
     from faceprint.plot_extra import check_plotting
 
     if protocol in ANALYSES:
@@ -125,77 +133,61 @@ def evaluate(
     plot, hardest = options.pop("plot", None), options.pop("hardest", None)
     draws = count("intervals", options, 1000, 100_000) if "intervals" in options else 0
     check_writable(json_file, plot, hardest)
-    if protocol not in PROTOCOLS and (draws or hardest):
-        raise UserError(f"intervals and hardest are for one set of pairs: {', '.join(PROTOCOLS)}")
+    if draws and protocol not in (*PROTOCOLS, *SUITES):
+        raise UserError(f"intervals are for sets of pairs: {', '.join([*PROTOCOLS, *SUITES])}")
+    if hardest and protocol not in PROTOCOLS:
+        raise UserError(f"hardest is for one set of pairs: {', '.join(PROTOCOLS)}")
     if plot is not None:
         check_plotting()
     if plot is not None and protocol not in PROTOCOLS:
         raise UserError(f"plot shows one set of pairs, and {protocol} is none; it is for {', '.join(PROTOCOLS)}")
-    made = is_feature_file(model) or (protocol == "megaface" and is_devkit_folder(Path(model)))
-    score, data = _score_features if made else _score_model, _data_name(protocol, options)
-    with _launched():
+    devkit, data = protocol == "megaface" and is_devkit_folder(Path(model)), data_name(protocol, options)
+    with launched():
         try:
-            scored = score(model, protocol, options)
+            scored = _score_devkit(model, options) if devkit else _score(model, protocol, options, draws)[1]
         except (MissingImagesError, MissingFeaturesError, UnreadableImagesError) as error:
             for line in error.lines():  # the message itself shows the first ones
                 err.print(line, markup=False)
             raise
-        _show(scored, data, plot, json_file, draws, hardest)
-
-
-def _data_name(protocol: str, options: dict[str, str]) -> str:
-    """What is tested on, as the user names it."""
-    return next(
-        (options[key] for key in DATA_KEYS if key in options), f"{protocol} {' '.join(options.values())}".strip()
-    )
-
-
-def _score_model(model: str, protocol: str, options: dict[str, str]) -> Outcome:
-    return score_model(model, protocol, options)[1]
+        _show(scored, data, plot, json_file, hardest)
 
 
 def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Embedder, Outcome]:
-    """The model, opened, and its result. Raises `UserError`."""
-    from faceprint.evaluation.embeddings import cache_folder
+    """The network, opened, and its result. Raises `UserError`, also for embeddings in a file."""
+    if is_made(model):
+        raise UserError(f"{model}: embeddings that are made; give a model")
+    embedder, outcome = _score(model, protocol, options)
+    assert embedder is not None
+    return embedder, outcome
+
+
+def _score(model: str, protocol: str, options: dict[str, str], draws: int = 0) -> tuple[Embedder | None, Outcome]:
+    from faceprint.evaluation.describe import about_source
     from faceprint.evaluation.outcome import score_test
-    from faceprint.evaluation.ranks import current_world
-    from faceprint.evaluation.sources import ModelSource
+    from faceprint.evaluation.protocols import SEARCHES, load_test
 
-    if "names" in options:
-        raise UserError(f"names belongs to embeddings in a file; {model} is a model")
-    flip, skip_unreadable = flag("flip", options), flag("skip_unreadable", options, "false")
-    batch_size, device = count("batch_size", options, 64), options.pop("device", "auto")
-    cache = cache_folder(options.pop("cache", None))
-    overrides = {key.removeprefix("input."): options.pop(key) for key in INPUT_KEYS if key in options}
-    loaded = _load(protocol, options)
-
-    from faceprint.inference import load
-
-    embedder = load(model, input_overrides=overrides or None, device=device)
+    made = is_made(model)
+    compares = made and protocol in SEARCHES  # these take a device without a network, too
+    device = options.pop("device", "auto") if compares else options.get("device", "auto")
+    opened = source_opener(model, options)
+    test = load_test(protocol, without_images(protocol, options) if made else options)
     with progress_bar("embedding", "images") as bar:
-        progress = None if current_world().rank() else bar
-        source = ModelSource(
-            embedder, flip, batch_size, cache=cache, skip_unreadable=skip_unreadable, progress=progress
+        source, embedder = opened(bar if is_first() else None)
+        return embedder, score_test(
+            source, test, device=device, about=about_source(source), draws=draws, comparing=_comparing
         )
-        return embedder, score_test(source, loaded, device=device, card=embedder.card, comparing=_comparing)
 
 
-def _score_features(file: str, protocol: str, options: dict[str, str]) -> Outcome:
-    from faceprint.evaluation.feature_files import open_features
-    from faceprint.evaluation.megaface import DevkitFeatures, is_devkit_folder
+def _score_devkit(folder: str, options: dict[str, str]) -> Outcome:
+    """A folder of features in the layout of the MegaFace devkit."""
+    from faceprint.evaluation.megaface import DevkitFeatures
     from faceprint.evaluation.outcome import score_test
-    from faceprint.evaluation.protocols import SEARCHES
-    from faceprint.evaluation.sources import FeatureSource
+    from faceprint.evaluation.protocols import load_test
 
-    device = options.pop("device", "auto") if protocol in SEARCHES else "auto"
-    if wrong := [key for key in ("images", *MODEL_KEYS) if key in options]:
-        raise UserError(f"{', '.join(wrong)}: for a model; {file} has embeddings that are made")
-    names = options.pop("names", None)
-    loaded = _load(protocol, options, no_images=True)
-    if is_devkit_folder(Path(file)):
-        return score_test(DevkitFeatures(Path(file)), loaded, device=device, comparing=_comparing)
-    source = FeatureSource(open_features(file, names), file)
-    return score_test(source, loaded, device=device, comparing=_comparing)
+    device = options.pop("device", "auto")
+    if wrong := [key for key in SOURCE_KEYS if key in options]:
+        raise UserError(f"{', '.join(wrong)}: for a model; {folder} has embeddings that are made")
+    return score_test(DevkitFeatures(Path(folder)), load_test("megaface", options), device=device, comparing=_comparing)
 
 
 def _comparing() -> AbstractContextManager[Progress]:
@@ -203,45 +195,23 @@ def _comparing() -> AbstractContextManager[Progress]:
 
 
 def _show(
-    outcome: Outcome, data: str, plot: str | None, json_file: str | None, draws: int, hardest: str | None
+    outcome: Outcome, data: tuple[str, str], plot: str | None, json_file: str | None, hardest: str | None
 ) -> None:
     from faceprint.evaluation.describe import describe
     from faceprint.evaluation.hardest import write_hardest
-    from faceprint.evaluation.ranks import current_world
     from faceprint.evaluation.report import plot_evaluation
 
-    if current_world().rank():
+    if not is_first():
         return
     evaluation = outcome.evaluation
     if plot is not None and evaluation is not None:
         plot_evaluation(evaluation, plot)
     if hardest is not None and evaluation is not None:
         write_hardest(Path(hardest), evaluation.pairs, evaluation.scores)
-    if draws and evaluation is not None:
-        outcome = _with_intervals(outcome, evaluation, draws)
     for table in outcome.tables:
         print_table(table.title, table.columns, table.rows, json_target=json_file)
     if json_file is not None:
-        write_json(describe(outcome.scored, data=data).to_json(), json_file)
-
-
-def _with_intervals(outcome: Outcome, evaluation: Evaluation, draws: int) -> Outcome:
-    """The outcome with `intervals` in its result and rows for them in its table."""
-    from faceprint.evaluation.uncertainty import interval_result, interval_rows
-
-    found = interval_result(evaluation, evaluation.pairs, draws)
-    (table,) = outcome.tables
-    scored = replace(outcome.scored, result={**outcome.scored.result, "intervals": found})
-    return replace(outcome, scored=scored, tables=[replace(table, rows=[*table.rows, *interval_rows(found)])])
-
-
-def _launched() -> AbstractContextManager[None]:
-    """The world of processes that a launcher such as torchrun started, if it did."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        return nullcontext()
-    from faceprint.distributed import world
-
-    return world()
+        write_json(describe(outcome.scored, data=data[0], part=data[1]).to_json(), json_file)
 
 
 def parse_options(protocol: str, assignments: list[str]) -> dict[str, str]:
@@ -253,10 +223,3 @@ def parse_options(protocol: str, assignments: list[str]) -> dict[str, str]:
     if protocol not in known:
         raise unknown("protocol", protocol, [*known, *ANALYSES])
     return read_options(assignments, [*protocol_options(protocol), *COMMON_KEYS], f"eval {protocol}")
-
-
-def _load(protocol: str, options: dict[str, str], *, no_images: bool = False) -> Test:
-    from faceprint.evaluation.protocols import PROTOCOLS, load_test, protocol_options
-
-    absent = no_images and protocol in PROTOCOLS and "images" in protocol_options(protocol)
-    return load_test(protocol, {**options, "images": None} if absent else options)

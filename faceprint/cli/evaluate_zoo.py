@@ -6,52 +6,46 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from faceprint.assignments import split_assignment
 from faceprint.cli.output import err, print_table, progress_bar, write_json
-from faceprint.cli.subject import count
+from faceprint.cli.subject import count, flag, is_first, launched, read_options
 from faceprint.errors import UserError
 from faceprint.registry import unknown
 
 if TYPE_CHECKING:
+    from faceprint.evaluation.embeddings import Progress
     from faceprint.evaluation.sources import EmbeddingSource
     from faceprint.inference import Embedder
     from faceprint.training.pretrained import Measured
 
-KEYS = ("data", "models", "batch_size", "device", "cache")
+KEYS = ("data", "models", "batch_size", "device", "cache", "skip_unreadable", "intervals")
 COLUMNS = ("figure", "ours", "published", "note")
 
 
 def evaluate_zoo(recipe: str, assignments: Sequence[str], json_file: str | None) -> None:
     """Measure one recipe, or "all" of them, with the models and the data that are there; print ours and published."""
     from faceprint.recipe import list_recipes, load_config
-    from faceprint.training.pretrained import candidates, measure_row, models_folder, table_result
+    from faceprint.training.pretrained import candidates, is_model, measure_row, models_folder, table_result
 
-    options = _options(assignments)
+    options = read_options(list(assignments), list(KEYS), "eval RECIPE")
     data, models = _data(options), models_folder(options.pop("models", None))
     device = options.pop("device", "auto")
+    draws = count("intervals", options, 1000, 100_000) if "intervals" in options else 0
     known = list_recipes()
     if recipe not in ("all", *known):
         raise unknown("recipe", recipe, ["all", *known])
     wanted = [name for name in known if load_config(name).published] if recipe == "all" else [recipe]
-    with progress_bar("embedding", "images") as progress:
-        open_source = _opener(options, progress)
-        rows = [measure_row(name, models, data, open_source, device) for name in wanted]
+    if recipe == "all" and is_model(models):
+        raise UserError(f"{models} is one model; all rows need a folder of models named after their recipes")
+    with launched(), progress_bar("embedding", "images") as bar:
+        open_source = _opener(options, bar if is_first() else None)
+        rows = [measure_row(name, models, data, open_source, device, draws) for name in wanted]
+        if not is_first():
+            return
     if recipe != "all" and rows[0].model is None:
         looked = ", ".join(map(str, candidates(recipe, models)))
         raise UserError(f"{models} has no model of {recipe}; looked for {looked}")
     _show(rows, json_file)
     write_json(table_result(rows, data).to_json(), json_file)
-
-
-def _options(assignments: Sequence[str]) -> dict[str, str]:
-    options: dict[str, str] = {}
-    for key, value in map(split_assignment, assignments):
-        if key not in KEYS:
-            raise unknown("key of eval RECIPE", key, list(KEYS))
-        if key in options:
-            raise UserError(f"{key} is given twice")
-        options[key] = value
-    return options
 
 
 def _data(options: dict[str, str]) -> Path:
@@ -63,12 +57,15 @@ def _data(options: dict[str, str]) -> Path:
     return folder
 
 
-def _opener(options: dict[str, str], progress: Callable[[int, int], None]) -> Callable[[Embedder], EmbeddingSource]:
+def _opener(options: dict[str, str], progress: Progress | None) -> Callable[[Embedder], EmbeddingSource]:
     from faceprint.evaluation.embeddings import cache_folder
     from faceprint.evaluation.sources import ModelSource
 
     batch_size, cache = count("batch_size", options, 64), cache_folder(options.pop("cache", None))
-    return lambda embedder: ModelSource(embedder, True, batch_size, cache=cache, progress=progress)
+    skip = flag("skip_unreadable", options, "false")
+    return lambda embedder: ModelSource(
+        embedder, True, batch_size, cache=cache, skip_unreadable=skip, progress=progress
+    )
 
 
 def _show(rows: Sequence[Measured], json_file: str | None) -> None:

@@ -20,6 +20,8 @@ JsonOption = Annotated[
     typer.Option("--json", metavar="FILE", help="Write the result as JSON to FILE; - for standard output."),
 ]
 
+_WIDEST = 1000
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -39,10 +41,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """A table on standard output, or on standard error where standard output carries the JSON."""
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number == 0)
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    (err if json_target == "-" else out).print(table)
+    console = err if json_target == "-" else out
+    if not console.is_terminal:  # in a file or a pipe no line has an end that figures would have to be cut for
+        console.width = _WIDEST
+    console.print(table)
 
 
 def print_markdown(

@@ -29,7 +29,7 @@ def report(
     png: Annotated[Folder, typer.Option(metavar="FOLDER", help="Write the pictures as PNG.")] = None,
     svg: Annotated[Folder, typer.Option(metavar="FOLDER", help="Write the pictures as SVG.")] = None,
     csv: Annotated[Folder, typer.Option(metavar="FOLDER", help="Write comparison.csv and figures.csv.")] = None,
-    latex: Annotated[Folder, typer.Option(metavar="FOLDER", help="Write comparison.tex.")] = None,
+    latex: Annotated[Folder, typer.Option(metavar="FOLDER", help="Write comparison.tex and figures.tex.")] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Make one page of the results of one or several models, and tables and pictures for papers.

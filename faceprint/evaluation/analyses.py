@@ -6,7 +6,7 @@ Each function takes a `Subject` and its own options, and gives plain values for 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprint.data.images import Image
 from faceprint.data.pair_lists import csv_rows
 from faceprint.errors import UserError
 from faceprint.evaluation import fairness, metrics, quality
 from faceprint.evaluation.ageing import BAND, EDGES, fnmr_by_years
+from faceprint.evaluation.curves import plain_curve
 from faceprint.evaluation.image_quality import PASSES, dropout_stability, embedding_norms, read_qualities
 from faceprint.evaluation.pairs import PairSet, file_pairs
 from faceprint.evaluation.people import people_of
-from faceprint.evaluation.protocols import Progress, pair_scores, prepared_images, summarize
-from faceprint.evaluation.robustness import SWEEPS, augmentation_of, degraded, rates, supported_far
+from faceprint.evaluation.protocols import Evaluation, pair_scores, prepared_images, score_source, summarize
+from faceprint.evaluation.robustness import SWEEPS, degraded_images, rates, supported_far
+from faceprint.evaluation.sources import EmbeddingSource
 from faceprint.inference.embedder import Embedder
 from faceprint.registry import Table
 
@@ -36,37 +37,38 @@ _YEAR_DAYS = 365.2425
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Subject:
-    """The network that is judged and how it embeds; `model` is the path that it was opened from."""
+class Network:
+    """A network opened from `model` on `device`, for what embeddings alone cannot tell."""
 
     embedder: Embedder
     model: str
-    flip: bool = True
-    batch_size: int = 64
     device: str = "auto"
-    progress: Progress | None = None
 
-    def embed(self, images: Iterable[Image], total: int) -> NDArray[np.float32]:
-        """(N, D) of `total` images, with the progress of these."""
-        progress = self.progress
-        show = progress and (lambda done, _total: progress(done, total))
-        return self.embedder.embed(images, flip=self.flip, batch_size=self.batch_size, progress=show)
 
-    def scores(self, pairs: PairSet) -> Floats:
-        """Cosines (P,) of a verification set."""
-        return pair_scores(self.embed(prepared_images(pairs, self.embedder.input), len(pairs.names)), pairs)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Subject:
+    """What is judged: the `source` of its embeddings, and the `network` itself, None for embeddings made elsewhere."""
+
+    source: EmbeddingSource
+    network: Network | None = None
+
+    def needed(self, what: str) -> Network:
+        """The network. Raises `UserError` where there is none, which `what` cannot do without."""
+        if self.network is None:
+            raise UserError(f"{what} needs a network; {self.source.name} has embeddings that are made")
+        return self.network
 
 
 def analyse_fairness(
-    subject: Subject, images: str, pairs: str, far: float = FAR, threshold: float | None = None
+    subject: Subject, images: str | None, pairs: str, far: float = FAR, threshold: float | None = None
 ) -> dict[str, Any]:
     """Rates by group at one threshold. `pairs` is a CSV with `group_a,group_b`, BFW's table, or RFW's folder of lists.
 
     The threshold is that of `far` on all different pairs together, unless it is given.
     """
     sets = _rfw_sets(images, pairs) if Path(pairs).is_dir() else _annotated_set(images, pairs)
-    scores = [subject.scores(chosen) for chosen, _, _ in sets]
-    every, same = np.concatenate(scores), np.concatenate([chosen.same for chosen, _, _ in sets])
+    scored = [score_source(subject.source, chosen) for chosen, _, _ in sets]
+    every, same = (np.concatenate([getattr(part, name) for part in scored]) for name in ("scores", "same"))
     group_a, group_b = (
         [name for _, names, _ in sets for name in names],
         [name for _, _, names in sets for name in names],
@@ -74,24 +76,25 @@ def analyse_fairness(
     limit = _threshold(every, same, far, threshold)
     found = fairness.group_rates(every, same, group_a, group_b, limit)
     within = found.fmr.diagonal()
+    chosen_far = far if threshold is None else None
     result = {
-        "analysis": "fairness",
-        "model": subject.model,
+        "protocol": "fairness",
+        "model": subject.source.name,
         "threshold": limit,
-        "far": far if threshold is None else None,
-        "groups": {name: _group(found, place, far) for place, name in enumerate(found.groups)},
+        "far": chosen_far,
+        "groups": {name: _group(found, place, chosen_far) for place, name in enumerate(found.groups)},
         "fmr_matrix": [[_number(value) for value in row] for row in found.fmr.tolist()],
         "non_mated_matrix": found.non_mated.tolist(),
         "summary": _summary(within, found.fnmr),
     }
     if len(sets) > 1:
-        result["accuracy"] = _accuracies([names[0] for _, names, _ in sets], sets, scores)
+        result["accuracy"] = _accuracies({names[0]: part for (_, names, _), part in zip(sets, scored, strict=True)})
     return result
 
 
 def analyse_ageing(
     subject: Subject,
-    images: str,
+    images: str | None,
     pairs: str,
     far: float = FAR,
     threshold: float | None = None,
@@ -107,13 +110,13 @@ def analyse_ageing(
     chosen = file_pairs(images, pairs, layout="csv")
     elapsed = _elapsed(Path(pairs), columns, chosen.same)
     edges = _edges(years)
-    scores = subject.scores(chosen)
+    scores = score_source(subject.source, chosen).scores
     limit = _threshold(scores, chosen.same, far, threshold)
     people, same = people_of(chosen), chosen.same
     bins = fnmr_by_years(scores[same], elapsed, people.number[chosen.first[same]], limit, edges=edges, draws=draws)
     return {
-        "analysis": "ageing",
-        "model": subject.model,
+        "protocol": "ageing",
+        "model": subject.source.name,
         "threshold": limit,
         "far": far if threshold is None else None,
         "people": people.rule,
@@ -131,16 +134,19 @@ def analyse_quality(
     threshold: float | None = None,
     passes: int = PASSES,
 ) -> dict[str, Any]:
-    """Error-versus-discard of a set by a quality: `norm`, `dropout`, or a file in CR-FIQA's layout."""
+    """Error-versus-discard of a set by a quality: `norm`, `dropout`, or a file in CR-FIQA's layout.
+
+    The norm is the mean length of the network's outputs for the image and, with flip, its mirror image.
+    """
     values = _qualities(subject, chosen, quality_of, passes)
-    scores, same = subject.scores(chosen), chosen.same
+    scores, same = score_source(subject.source, chosen).scores, chosen.same
     limit = _threshold(scores, same, far, threshold)
     of_pairs = quality.pair_quality(values, chosen.first[same], chosen.second[same])
     curve = quality.discard_curve(scores[same], of_pairs, limit)
     shown = [round(0.05 * step, 2) for step in range(20)]
     return {
-        "analysis": "quality",
-        "model": subject.model,
+        "protocol": "quality",
+        "model": subject.source.name,
         "quality": quality_of,
         "threshold": limit,
         "far": far if threshold is None else None,
@@ -149,6 +155,7 @@ def analyse_quality(
         "distinct_qualities": len(np.unique(of_pairs)),
         "fnmr": {f"{fraction:.2f}": curve.at(fraction) for fraction in shown},
         "partial_area": {str(limit): curve.partial_area(limit) for limit in quality.PARTIAL_LIMITS},
+        "curves": [plain_curve("discard", curve.discarded, curve.fnmr, f", by {Path(quality_of).name}")],
     }
 
 
@@ -162,62 +169,49 @@ def analyse_robustness(
     """A set once more with its second images, and with all, degraded; `kinds` names some of `SWEEPS` by commas."""
     names = kinds.split(",") if kinds else list(SWEEPS)
     sweeps = {name: SWEEPS[name] for name in names}
+    spec = subject.needed("robustness").embedder.input
     supported_far(int(np.count_nonzero(~chosen.same)), far)
-    clean = subject.embed(prepared_images(chosen, subject.embedder.input), len(chosen.names))
-    scores = pair_scores(clean, chosen)
+    clean = subject.source.embed(chosen.images)[0]
+    scores = pair_scores(clean.vectors, chosen, clean.unreadable)
     point = metrics.tar_at_far(scores, chosen.same, far)
+
+    def measured(scores: Floats) -> dict[str, float]:
+        accuracy = summarize(scores, chosen)["accuracy"]
+        return {"accuracy": accuracy, **rates(scores, chosen.same, far, point.threshold)}
+
     rows: list[dict[str, Any]] = []
     for name, sweep in sweeps.items():
         for strength in sweep.strengths:
-            worse = _worse(subject, chosen, name, strength, seed)
+            images = degraded_images(chosen.images, spec, name, strength, seed)
+            worse = subject.source.embed(images)[0].vectors
+            said = {"degradation": name, "strength": strength, "unit": sweep.unit}
+            second = pair_scores(clean.vectors, chosen, clean.unreadable, worse)
+            both = pair_scores(worse, chosen, clean.unreadable)
             rows += [
-                {"degradation": name, "strength": strength, "unit": sweep.unit, "degraded": which, **measured}
-                for which, measured in _measured(clean, worse, chosen, far, point.threshold).items()
+                {**said, "degraded": "second", **measured(second)},
+                {**said, "degraded": "both", **measured(both)},
             ]
     return {
-        "analysis": "robustness",
-        "model": subject.model,
+        "protocol": "robustness",
+        "model": subject.source.name,
         "far": far,
         "threshold": point.threshold,
         "seed": seed,
-        "clean": {
-            "accuracy": summarize(scores, chosen)["accuracy"],
-            **rates(scores, chosen.same, far, point.threshold),
-        },
+        "clean": measured(scores),
         "rows": rows,
     }
 
 
-def _worse(subject: Subject, chosen: PairSet, kind: str, strength: float, seed: int) -> NDArray[np.float32]:
-    images = prepared_images(chosen, subject.embedder.input)
-    return subject.embed(degraded(images, augmentation_of(kind, strength), seed), len(chosen.names))
-
-
-def _measured(
-    clean: NDArray[np.float32], worse: NDArray[np.float32], chosen: PairSet, far: float, threshold: float
-) -> dict[str, dict[str, float]]:
-    second = _mixed(clean, worse, chosen)
-    both = pair_scores(worse, chosen)
-    return {
-        which: {"accuracy": summarize(scores, chosen)["accuracy"], **rates(scores, chosen.same, far, threshold)}
-        for which, scores in (("second", second), ("both", both))
-    }
-
-
-def _mixed(clean: NDArray[np.float32], worse: NDArray[np.float32], chosen: PairSet) -> Floats:
-    """Cosines (P,) of first images as they are with second images degraded."""
-    a, b = clean[chosen.first].astype(np.float64), worse[chosen.second].astype(np.float64)
-    return (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-
-
 def _qualities(subject: Subject, chosen: PairSet, quality_of: str, passes: int) -> Floats:
-    images, spec = prepared_images(chosen, subject.embedder.input), subject.embedder.input
     if quality_of == "norm":
-        return embedding_norms(subject.embedder.features, images, spec)
+        return embedding_norms(subject.source.embed(chosen.images)[0])
     if quality_of == "dropout":
         from faceprint.inference.dropout import dropout_features
 
-        return dropout_stability(dropout_features(subject.model, subject.device), images, spec, passes)
+        network = subject.needed("quality_of=dropout")
+        spec = network.embedder.input
+        features = dropout_features(network.model, network.device)
+        return dropout_stability(features, prepared_images(chosen, spec), spec, passes)
     return read_qualities(Path(quality_of), chosen.names)
 
 
@@ -232,7 +226,7 @@ Annotated = tuple[PairSet, list[str], list[str]]
 """A set, and the groups of its pairs' first and second people."""
 
 
-def _annotated_set(images: str, pairs: str) -> list[Annotated]:
+def _annotated_set(images: str | None, pairs: str) -> list[Annotated]:
     rows = csv_rows(Path(pairs))
     for column in ("group_a", "group_b"):
         if column not in rows[0][1]:
@@ -241,7 +235,7 @@ def _annotated_set(images: str, pairs: str) -> list[Annotated]:
     return [(chosen, [row["group_a"] for _, row in rows], [row["group_b"] for _, row in rows])]
 
 
-def _rfw_sets(images: str, lists: str) -> list[Annotated]:
+def _rfw_sets(images: str | None, lists: str) -> list[Annotated]:
     """RFW: `lists` holds GROUP_pairs.txt, at any depth; `images` a folder GROUP for each."""
     found = sorted(Path(lists).rglob("*_pairs.txt"))
     if len(found) < 2:
@@ -251,16 +245,16 @@ def _rfw_sets(images: str, lists: str) -> list[Annotated]:
     sets: list[Annotated] = []
     for path in found:
         group = path.name.removesuffix("_pairs.txt")
-        chosen = file_pairs(Path(images) / group, path)
+        chosen = file_pairs(None if images is None else Path(images) / group, path)
         sets.append((chosen, [group] * len(chosen.same), [group] * len(chosen.same)))
     return sets
 
 
-def _group(found: fairness.GroupRates, place: int, far: float) -> dict[str, Any]:
+def _group(found: fairness.GroupRates, place: int, far: float | None) -> dict[str, Any]:
     fmr = _number(float(found.fmr[place, place]))
     return {
         "fmr": fmr,
-        "fmr_over_far": None if fmr is None else fmr / far,
+        "fmr_over_far": None if fmr is None or far is None else fmr / far,
         "fnmr": _number(float(found.fnmr[place])),
         "false_matches": int(found.false_matches[place, place]),
         "non_mated": int(found.non_mated[place, place]),
@@ -280,11 +274,12 @@ def _summary(fmr: Floats, fnmr: Floats) -> dict[str, float | None]:
     }
 
 
-def _accuracies(names: list[str], sets: list[Annotated], scores: list[Floats]) -> dict[str, Any]:
+def _accuracies(scored: Mapping[str, Evaluation]) -> dict[str, Any]:
     """RFW's own figures: each group's accuracy, and their sample standard deviation (ddof = 1)."""
-    values = [summarize(some, part[0])["accuracy"] for some, part in zip(scores, sets, strict=True)]
+    by_group = {name: part.result["accuracy"] for name, part in scored.items()}
+    values = list(by_group.values())
     return {
-        "by_group": dict(zip(names, values, strict=True)),
+        "by_group": by_group,
         "mean": float(np.mean(values)),
         "std_between_groups": float(np.std(values, ddof=1)),
         "skewed_error_ratio": fairness.skewed_error_ratio(values),

@@ -88,10 +88,10 @@ def plot_analysis(result: Result, path: Path) -> None:
     figure = Figure(figsize=(max(6.0, 3.4 * len(kinds)), 4.0), layout="constrained")
     axes = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
     for one, kind in zip(axes, kinds, strict=True):
-        _PLOTS[result["analysis"]](one, result, kind)
+        _PLOTS[result["protocol"]](one, result, kind)
         one.spines[["top", "right"]].set_visible(False)
         one.grid(visible=True, color="#dddddd", linewidth=0.7)
-    figure.suptitle(f"{Path(result['model']).name}: {result['analysis']}", x=0.01, ha="left")
+    figure.suptitle(f"{Path(result['model']).name}: {result['protocol']}", x=0.01, ha="left")
     write_figure(figure, path, dpi=150)
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprint.data.pair_lists.text import person_of
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
-from faceprint.evaluation.pairs import PairSet
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -114,37 +111,6 @@ def calibrate(
         replicates=replicates,
         support=support,
     )
-
-
-def people_of(pairs: PairSet) -> tuple[tuple[Ints, Ints], str]:
-    """Numbers of the two people of each pair, (P,) each, and how they were told apart.
-
-    By the listed names (`person_of`) where no pair contradicts them; else images that same pairs connect are of one
-    person, and an image in none is a person by itself, which makes intervals too narrow where it is not.
-    """
-    names = [person_of(key) for key in pairs.keys if isinstance(key, str)]
-    if len(names) == len(pairs.names):
-        numbers = np.unique(names, return_inverse=True)[1].reshape(-1).astype(np.int64)
-        first, second = numbers[pairs.first], numbers[pairs.second]
-        if np.array_equal(first == second, pairs.same):
-            return (first, second), "names of the images"
-    group = _connected(len(pairs.names), pairs.first[pairs.same].tolist(), pairs.second[pairs.same].tolist())
-    return (group[pairs.first], group[pairs.second]), "images connected by same pairs"
-
-
-def _connected(count: int, first: Sequence[int], second: Sequence[int]) -> Ints:
-    """The number of each image's group, from 0, (count,)."""
-    parent = list(range(count))
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for a, b in zip(first, second, strict=True):
-        parent[root(a)] = root(b)
-    return np.unique([root(node) for node in range(count)], return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _bootstrap(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprint import __version__
-from faceprint.evaluation import metrics
+from faceprint.evaluation.curves import plain_roc
+from faceprint.evaluation.embeddings import Embeds
 from faceprint.evaluation.figures import figures
+from faceprint.evaluation.hardest import hardest
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import Evaluation
 from faceprint.evaluation.result import AboutData, AboutModel, Curve, Histogram, Result, WorstPair
+from faceprint.evaluation.sources import EmbeddingSource, ModelSource
 from faceprint.evaluation.verification import SETS
-from faceprint.inference.model_card import ModelCard
 
 Floats = NDArray[np.float64]
 
-MAX_POINTS = 4000
 NUM_BINS = 60
 NUM_WORST = 12
 """Worst pairs kept of each kind."""
@@ -40,47 +41,64 @@ class Scored:
     """A protocol's own `result`, and what it rests on.
 
     `evaluations` are the scored pairs by title of their set ("": the only one), from which curves, histograms and worst
-    pairs are taken; `card` is the model's, None where it has none.
+    pairs are taken; `about` is the model's, None where it has none.
     """
 
     result: Mapping[str, Any]
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict[str, Evaluation])
-    card: ModelCard | None = None
+    about: AboutModel | None = None
 
 
-def describe(scored: Scored, *, data: str, recipe: str | None = None) -> Result:
+def describe(scored: Scored, *, data: str, part: str = "", recipe: str | None = None) -> Result:
     """The result with everything that `faceprint-result/1` asks for; its own keys stay as they are.
 
-    `data` names what was tested on, `recipe` the row of the zoo that the model is of.
+    `data` names what was tested on, `part` what part of it, `recipe` the row of the zoo that the model is of.
     """
     result = scored.result
-    title = set_title(str(result["protocol"]), data)
+    title = set_title(str(result["protocol"]), data) + (f", {part}" if part else "")
     sets = [(name or title, evaluation) for name, evaluation in scored.evaluations.items()]
     return Result(
         protocol=result["protocol"],
         program=f"faceprint {__version__}",
         recipe=recipe,
-        about_model=about_model(str(result.get("model", "")), scored.card),
+        about_model=scored.about or AboutModel(name=str(result.get("model", ""))),
         about_data=AboutData(name=data, counts=_counts(result)),
         figures=list(figures(result, title)),
-        curves=[roc_curve(evaluation, name) for name, evaluation in sets],
+        curves=[*(roc_curve(evaluation, name) for name, evaluation in sets), *_own_curves(result, title)],
         histograms=[bins for name, evaluation in sets for bins in histograms(evaluation, name)],
         worst_pairs=[pair for name, evaluation in sets for pair in worst_pairs(evaluation, name)],
         **{key: value for key, value in result.items() if key not in Result.model_fields},
     )
 
 
-def about_model(name: str, card: ModelCard | None) -> AboutModel:
-    """What the card says; the name alone where there is none."""
+def _own_curves(result: Mapping[str, Any], title: str) -> Iterator[Curve]:
+    """Those that the protocol gave; the names of their sets go on where `title` ends."""
+    for each in result.get("curves", []):
+        yield Curve.model_validate({**each, "set": title + each["set"]})
+
+
+def about_source(source: EmbeddingSource) -> AboutModel | None:
+    """Of a network; None for embeddings made elsewhere."""
+    if not isinstance(source, ModelSource):
+        return None
+    return about_network(source.embedder, flip=source.flip)
+
+
+def about_network(embedder: Embeds, *, flip: bool) -> AboutModel:
+    """What the card says, where there is one; the hash of the file where that says none; and what it is fed."""
+    card, content_hash = embedder.card, embedder.content_hash
+    fed: dict[str, Any] = {**asdict(embedder.input), "size": list(embedder.input.size), "flip": flip}
+    about = AboutModel(name=embedder.name, input=fed)
+    own_hash = f"sha256:{content_hash()}" if content_hash is not None else None
     if card is None:
-        return AboutModel(name=name)
-    return AboutModel(
-        name=name,
-        content_hash=card.content_hash,
-        licence=card.licence,
-        architecture=card.architecture,
-        provenance=card.provenance,
-    )
+        return about.model_copy(update={"content_hash": own_hash})
+    said = {
+        "content_hash": card.content_hash or own_hash,
+        "licence": card.licence,
+        "architecture": card.architecture,
+        "provenance": card.provenance,
+    }
+    return about.model_copy(update=said)
 
 
 def set_title(protocol: str, data: str) -> str:
@@ -97,31 +115,7 @@ def _counts(result: Mapping[str, Any]) -> dict[str, int]:
 
 def roc_curve(evaluation: Evaluation, title: str) -> Curve:
     """The ROC of scored pairs, thinned by `thin`."""
-    curve = metrics.roc(evaluation.scores, evaluation.same)
-    far, tar = thin(curve.far, curve.tar)
-    return Curve(set=title, kind="roc", x=far.tolist(), y=tar.tolist())
-
-
-def thin(x: Floats, y: Floats, max_points: int = MAX_POINTS) -> tuple[Floats, Floats]:
-    """The corners of a rising step curve: points on the straight of a step are left out, and change nothing.
-
-    Where more than `max_points` are left, only the first and the last corner in each of `max_points` / 2 equal bins of
-    log x are kept: at a low x, where corners are few, none is lost.
-    """
-    moved = np.concatenate([[True], (np.diff(x) != 0) | (np.diff(y) != 0)])
-    x, y = x[moved], y[moved]
-    inner = ((x[1:-1] == x[:-2]) & (x[1:-1] == x[2:])) | ((y[1:-1] == y[:-2]) & (y[1:-1] == y[2:]))
-    keep = np.flatnonzero(np.concatenate([[True], ~inner, [True]]))
-    if len(keep) > max_points:
-        keep = keep[_first_and_last(x[keep], max_points)]
-    return x[keep], y[keep]
-
-
-def _first_and_last(x: Floats, max_points: int) -> NDArray[np.int64]:
-    logs = np.log10(np.maximum(x, x[x > 0].min() / 10))
-    bins = np.searchsorted(np.linspace(logs[0], logs[-1], max_points // 2 - 1), logs)
-    starts = np.flatnonzero(np.diff(bins, prepend=-1))
-    return np.unique(np.concatenate([starts, starts[1:] - 1, [len(x) - 1]]))
+    return Curve.model_validate(plain_roc(evaluation.scores, evaluation.same, title))
 
 
 def histograms(evaluation: Evaluation, title: str) -> list[Histogram]:
@@ -141,11 +135,11 @@ def histograms(evaluation: Evaluation, title: str) -> list[Histogram]:
 def worst_pairs(evaluation: Evaluation, title: str) -> Iterator[WorstPair]:
     """The `NUM_WORST` lowest same pairs and the highest different ones, worst first."""
     pairs = evaluation.pairs
-    for same, sign in ((True, 1), (False, -1)):
-        rows = np.flatnonzero(evaluation.same == same)
-        for row in rows[np.argsort(sign * evaluation.scores[rows], kind="stable")[:NUM_WORST]].tolist():
-            first, second = (_pair_name(pairs, int(numbers[row])) for numbers in (pairs.first, pairs.second))
-            yield WorstPair(set=title, first=first, second=second, same=same, score=float(evaluation.scores[row]))
+    different, same = hardest(evaluation.scores, evaluation.same, NUM_WORST)
+    for row in (*same.tolist(), *different.tolist()):
+        first, second = (_pair_name(pairs, int(numbers[row])) for numbers in (pairs.first, pairs.second))
+        score = float(evaluation.scores[row])
+        yield WorstPair(set=title, first=first, second=second, same=bool(evaluation.same[row]), score=score)
 
 
 def _pair_name(pairs: PairSet, number: int) -> str:

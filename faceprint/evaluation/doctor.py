@@ -10,14 +10,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprint.data.fingerprint import bytes_fingerprint
 from faceprint.data.images import Image
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
+from faceprint.evaluation.embeddings import ImageSet, Progress
 from faceprint.evaluation.intervals import bootstrap_weights, quantiles, sign_test
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.people import people_of
-from faceprint.evaluation.protocols import Embeds, Progress, pair_scores, prepared_images
+from faceprint.evaluation.protocols import pair_scores, prepared_images
+from faceprint.evaluation.sources import ModelSource
+from faceprint.inference.embedder import BadEmbeddingError
 
 Floats = NDArray[np.float64]
 
@@ -128,6 +132,7 @@ def some_of(pairs: PairSet, count: int) -> PairSet:
     return replace(
         pairs,
         names=[pairs.names[image] for image in used.tolist()],
+        keys=[pairs.keys[image] for image in used.tolist()] if len(pairs.keys) else (),
         read=lambda i: pairs.read(int(used[i])),
         first=first,
         second=second,
@@ -140,9 +145,7 @@ def _spread(length: int, count: int) -> NDArray[np.int64]:
     return np.linspace(0, length - 1, min(length, count)).astype(np.int64)
 
 
-def diagnose(
-    embedder: Embeds, pairs: PairSet, *, batch_size: int = 64, progress: Progress | None = None
-) -> dict[str, Any]:
+def diagnose(source: ModelSource, pairs: PairSet) -> dict[str, Any]:
     """Try the rivals of each of `QUESTIONS`, with the best way so far, and compare.
 
     Each comparison is a bootstrap over people of the difference in `separation` on the same pairs, two-sided, times
@@ -151,16 +154,16 @@ def diagnose(
     `told_apart`, whether the best way beats chance, p < 0.01.
     """
     _check(pairs)
-    images = list(prepared_images(pairs, embedder.input))
+    images = list(prepared_images(pairs, source.embedder.input))
     trials: dict[Way, Trial] = {}
-    steps = _Steps(progress, len(pairs.names), len(SCALES) + len(ZOOMS) + 2)
+    steps = _Steps(source.progress, len(pairs.names), len(SCALES) + len(ZOOMS) + 2)
 
     def tried(way: Way) -> Trial:
         if way not in trials:
-            trials[way] = _try(embedder, pairs, images, way, batch_size, steps)
+            trials[way] = _try(replace(source, progress=steps.next()), pairs, images, way)
         return trials[way]
 
-    chosen = start = Way(spec=embedder.input)
+    chosen = start = Way(spec=source.embedder.input)
     findings: list[Finding] = []
     for question, rivals_of in QUESTIONS.items():
         ways = dict.fromkeys([chosen, *rivals_of(chosen)])
@@ -224,12 +227,17 @@ def _compare(
     )
 
 
-def _try(embedder: Embeds, pairs: PairSet, images: Sequence[Image], way: Way, batch_size: int, steps: _Steps) -> Trial:
-    changed: Any = replace(cast(Any, embedder), input=way.spec)
-    seen = [_zoomed(image, way.zoom) for image in images]
+def _try(source: ModelSource, pairs: PairSet, images: Sequence[Image], way: Way) -> Trial:
+    fingerprint = pairs.fingerprint
+    zoomed = ImageSet(
+        pairs.names,
+        lambda number: _zoomed(images[number], way.zoom),
+        None if fingerprint is None else lambda: bytes_fingerprint([fingerprint().encode(), repr(way.zoom).encode()]),
+    )
+    changed: Any = replace(cast(Any, source.embedder), input=way.spec)
     try:
-        vectors = changed.embed(seen, flip=way.flip, batch_size=batch_size, progress=steps.next())
-    except UserError:  # the images are sound: embeddings that are zero or not finite
+        vectors = replace(source, embedder=changed, flip=way.flip).embed(zoomed)[0].vectors
+    except BadEmbeddingError:
         return Trial(way=way, scores=None, separation=-np.inf, accuracy=0.5)
     scores = pair_scores(vectors, pairs)
     best = metrics.best_threshold_accuracy(scores, pairs.same)

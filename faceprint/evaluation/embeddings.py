@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from faceprint import __version__
 from faceprint.data.fingerprint import bytes_fingerprint, files_fingerprint
 from faceprint.data.images import Image, ImageError, read_image
 from faceprint.data.journal import Journal
@@ -34,6 +35,7 @@ from faceprint.evaluation.embedding_set import (
 )
 from faceprint.evaluation.ranks import current_world, share_of
 from faceprint.inference.embedder import Embeddings
+from faceprint.inference.model_card import ModelCard
 
 __all__ = [
     "EmbeddingSet",
@@ -70,6 +72,12 @@ class Embeds(Protocol):
 
     @property
     def content_hash(self) -> Callable[[], str] | None: ...
+
+    @property
+    def runs_on(self) -> str: ...
+
+    @property
+    def card(self) -> ModelCard | None: ...
 
     def embed(
         self, images: Iterable[Image], *, flip: bool = False, batch_size: int = 64, progress: Progress | None = None
@@ -175,7 +183,8 @@ def embed_set(
     """Embed every image of `images` once; row i of the result is image i.
 
     In the folder `cache` (None: not kept) embeddings are found again by a hash of the model, its input (colour, mean,
-    std, size), flip, dtype and the images' fingerprint; then the network does not run. They are written in blocks of
+    std, size), flip, dtype, the kind of device, the images' fingerprint and the version of this program, which may read
+    and prepare images otherwise; then the network does not run. They are written in blocks of
     512 rows with a journal: killed, the next call goes on behind the last whole block. Where there are several
     processes each computes a share and writes it into the same files, so `cache` is a folder that all see; their number
     may change in between. All return the whole set. Without a cache, as with a model or images without fingerprint, the
@@ -216,7 +225,8 @@ class _Job:
         if model is None or data is None:
             return None
         names = bytes_fingerprint(name.encode(errors="surrogateescape") for name in self.images.names)
-        what = {**self.origin, "model": model(), "data": data(), "names": names, "dtype": self.dtype}
+        how = {"dtype": self.dtype, "runs_on": self.embedder.runs_on, "program": __version__}
+        what = {**self.origin, "model": model(), "data": data(), "names": names, **how}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
 
     @property

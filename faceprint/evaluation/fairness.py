@@ -80,7 +80,8 @@ def fairness_discrepancy_rate(fmr: ArrayLike, fnmr: ArrayLike, alpha: float = AL
 def inequity_rate(fmr: ArrayLike, fnmr: ArrayLike, alpha: float = ALPHA) -> float | None:
     """IR = (max FMR / min FMR)^alpha (max FNMR / min FNMR)^(1 - alpha); 1: no difference, None: a rate is 0.
 
-    Of NIST, as Howard and others state it, arXiv 2203.05051.
+    NIST's, in the form that Howard and others give it (arXiv 2203.05051). The paper was not at hand: the formula is as
+    a public re-implementation that cites it has it, exponents alpha and 1 - alpha included.
 
     >>> round(inequity_rate([0.001, 0.004], [0.02, 0.02]), 6)
     2.0
@@ -94,7 +95,8 @@ def inequity_rate(fmr: ArrayLike, fnmr: ArrayLike, alpha: float = ALPHA) -> floa
 def garbe(fmr: ArrayLike, fnmr: ArrayLike, alpha: float = ALPHA) -> float:
     """GARBE = alpha Gini(FMR) + (1 - alpha) Gini(FNMR), 0: no difference, 1: all errors in one group.
 
-    Gini(x) = n / (n - 1) sum_ij |x_i - x_j| / (2 n^2 mean x), 0 where all x are 0. Howard and others, arXiv 2203.05051.
+    Gini(x) = n / (n - 1) sum_ij |x_i - x_j| / (2 n^2 mean x), 0 where all x are 0. Howard and others, arXiv 2203.05051;
+    compared, as `inequity_rate`, with a public re-implementation that cites the paper and not with the paper itself.
 
     >>> garbe([0.0, 0.0, 0.3], [0.1, 0.1, 0.1])
     0.5

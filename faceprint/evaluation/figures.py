@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from faceprint.evaluation.ijb_files import EDITIONS
+from faceprint.evaluation.megaface import among
+from faceprint.evaluation.mfr import SET_NAMES
 from faceprint.evaluation.result import Figure, Interval
 
 LEVEL, NORMAL_QUANTILE = 0.95, 1.959963984540054
 """A two-sided 95 % interval, and the standard normal quantile of 0.975."""
 NEAREST_RULE = ", nearest rule"
 """Behind the name of a TAR whose threshold is the published systems' one: its FAR is the nearest, not at most."""
-PUBLISHED_DISTRACTORS = 1_000_000
-"""Of MegaFace: tables print the figures among these, and no others (Kemelmacher-Shlizerman et al., 2016)."""
-_NO_FIGURES = {"sets", "sizes", "intervals", "threshold", "thresholds", "images_per_second", "mean_norm", "far"}
-_MFR_SETS = {"all": "ALL", "mask": "MASK"}
+_NO_FIGURES = {
+    "sets",
+    "sizes",
+    "intervals",
+    "threshold",
+    "thresholds",
+    "images_per_second",
+    "mean_norm",
+    "far",
+    "curves",
+}
 
 
 def figures(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     """Every number of `result` that is no count; `title` is the test set as papers name it.
 
-    Those of pairs come with their errors, those of MegaFace and MFR by the names of the published tables, others by the
-    names of their keys.
+    Those of pairs and of analyses come with their errors, those of MegaFace and MFR by the names of the published
+    tables, others by the names of their keys.
     """
-    if result["protocol"] == "megaface":
-        yield from _megaface(result, title)
-    elif result["protocol"] == "mfr":
-        yield from _mfr(result)
-    else:
-        yield from _of_sets(result, title)
+    yield from _BY_PROTOCOL.get(result["protocol"], _of_sets)(result, title)
 
 
 def _of_sets(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
@@ -91,7 +96,8 @@ def _tars(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     ):
         tars, accepts = (result.get(key, {}) for key in keys)
         for far, tar in tars.items():
-            said = {"false_accepts": accepts[far]} if far in accepts else {}
+            said: dict[str, Any] = {"false_accepts": accepts[far]} if far in accepts else {}
+            said["rule"] = str(result.get("flags", ""))
             name = f"TAR@FAR={far}{suffix}"
             yield (
                 _rate(title, name, tar, round((1 - tar) * same), same, **said)
@@ -102,15 +108,15 @@ def _tars(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
 
 def _megaface(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     for size, each in result["sizes"].items():
-        among = title if int(size) == PUBLISHED_DISTRACTORS else f"{title}, {int(size):,} distractors"
+        of_size = title + among(int(size))
         for rank, rate in each["rank"].items():
             missed = round((1 - rate) * each["num_searches"])
-            yield _rate(among, f"rank-{rank}", rate, missed, each["num_searches"])
+            yield _rate(of_size, f"rank-{rank}", rate, missed, each["num_searches"])
         for mode, curve in each["verification"].items():
             impostors = "" if mode == "devkit" else f", {mode}"
             missed = round((1 - curve["tpr"]) * each["num_genuine"])
             yield _rate(
-                among,
+                of_size,
                 f"TPR@FPR={far_text(result['far'])}{impostors}",
                 curve["tpr"],
                 missed,
@@ -120,10 +126,10 @@ def _megaface(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
             )
 
 
-def _mfr(result: Mapping[str, Any]) -> Iterator[Figure]:
+def _mfr(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     for name, each in result["sets"].items():
         yield _rate(
-            f"MFR-{_MFR_SETS.get(name, name.title())}",
+            f"{title}-{SET_NAMES.get(name, name.title())}",
             f"TAR@FAR={far_text(each['far'])}",
             each["tar"],
             round((1 - each["tar"]) * each["num_same"]),
@@ -132,7 +138,99 @@ def _mfr(result: Mapping[str, Any]) -> Iterator[Figure]:
             rule=f"{each['num_images']:,} images of {each['num_identities']:,} people",
         )
     if "ranking" in result:
-        yield Figure(set="MFR", name="ranking", value=result["ranking"], rule="0.25 MASK + 0.75 ALL")
+        yield Figure(set=title, name="ranking", value=result["ranking"], rule="0.25 MASK + 0.75 ALL")
+
+
+def _identification(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
+    """By the names of ISO/IEC 19795-1 and NIST."""
+    mated, strangers = result["num_mated_searches"], result["num_non_mated_searches"]
+    closed = f"{result['num_enrolled']:,} enrolled, no threshold"
+    for rank, rate in result["fnir_at_rank"].items():
+        yield _error_rate(title, f"FNIR at rank {rank}", round(rate * mated), mated, rule=closed)
+    for point in result["identification_det"]:
+        missed, rule = (
+            round(point["fnir"] * mated),
+            f"threshold {point['threshold']:.4f}, rank 1, {strangers:,} non-mated",
+        )
+        name, found = f"FNIR@FPIR={point['fpir']}", point["false_positives"]
+        yield _error_rate(title, name, missed, mated, false_accepts=found, rule=rule)
+    for point in result["comparison_det"]:
+        missed, rule = round(point["fnmr"] * mated), f"threshold {point['threshold']:.4f}, all comparisons"
+        name, found = f"FNMR@FMR={point['fmr']}", point["false_matches"]
+        yield _error_rate(title, name, missed, mated, false_accepts=found, rule=rule)
+
+
+def _ijb_1n(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
+    """As published: ranks over the searches of both galleries, TPIR as the mean of the two."""
+    of_set = f"{EDITIONS[result['set']].title} 1:N"
+    sides = list(result["galleries"].values())
+    mated = sum(side["num_mated"] for side in sides)
+    for rank, rate in result["rank"].items():
+        missed = mated - sum(side["hits"][rank] for side in sides)
+        yield _rate(of_set, f"rank-{rank}", rate, missed, mated, rule=f"{result['flags']}, both galleries")
+    for key, suffix in (("tpir_at_fpir", ""), ("tpir_at_fpir_published", ", published rule")):
+        for fpir, rate in result[key].items():
+            if rate is not None:
+                rule = f"{result['flags']}, mean of both galleries"
+                yield Figure(set=of_set, name=f"TPIR@FPIR={fpir}{suffix}", value=rate, rule=rule)
+
+
+def _fairness(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
+    rule = f"threshold {result['threshold']:.4f}, one for all groups"
+    for name, group in result["groups"].items():
+        for rate, errors, trials in (("FMR", "false_matches", "non_mated"), ("FNMR", "false_non_matches", "mated")):
+            if group[trials]:
+                yield _error_rate(f"{title}, {name}", rate, group[errors], group[trials], rule=rule)
+    accuracies = result.get("accuracy", {}).get("by_group", {})
+    yield from (Figure(set=f"{title}, {name}", name="accuracy", value=value) for name, value in accuracies.items())
+    for name, value in result["summary"].items():
+        if name != "alpha" and value is not None:
+            yield Figure(set=title, name=name.replace("_", " "), value=value, unit="number", rule=rule)
+
+
+def _ageing(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
+    low, high = result["band"]
+    method = f"{result['draws']:,} bootstrap draws of people ({result['people']})"
+    for row in result["bins"]:
+        if row["mated"]:
+            years = f"{row['from_years']:g}" + ("+" if row["to_years"] is None else f" to {row['to_years']:g}")
+            band = Interval(low=row["low"], high=row["high"], level=high - low, method=method)
+            errors, trials = row["false_non_matches"], row["mated"]
+            yield _error_rate(title, f"FNMR, {years} years apart", errors, trials, interval=band)
+
+
+def _quality(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
+    rule = f"quality {result['quality']}, threshold {result['threshold']:.4f}"
+    yield _error_rate(title, "FNMR, none discarded", result["false_non_matches"], result["mated"], rule=rule)
+    for limit, area in result["partial_area"].items():
+        yield Figure(set=title, name=f"area up to {limit} discarded", value=area, unit="number", rule=rule)
+
+
+def _robustness(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
+    clean: dict[str, Any] = {**result["clean"], "degradation": "", "degraded": "none"}
+    names = {
+        "accuracy": "accuracy",
+        "tar": f"TAR@FAR={far_text(result['far'])}, threshold chosen anew",
+        "fmr": "FMR, threshold of the clean images",
+        "fnmr": "FNMR, threshold of the clean images",
+    }
+    for row in (clean, *result["rows"]):
+        what = f"{row['degradation']} {row['strength']:g} {row['unit']}, " if row["degradation"] else ""
+        for key, name in names.items():
+            yield Figure(set=title, name=f"{name}, {what}{row['degraded']} degraded", value=row[key])
+
+
+_BY_PROTOCOL: dict[str, Callable[[Mapping[str, Any], str], Iterator[Figure]]] = {
+    "megaface": _megaface,
+    "mfr": _mfr,
+    "identification": _identification,
+    "ijb_1n": _ijb_1n,
+    "fairness": _fairness,
+    "ageing": _ageing,
+    "quality": _quality,
+    "robustness": _robustness,
+}
+"""Protocols that need names of their own; the others have those of pairs, or those of their keys."""
 
 
 def far_text(far: float) -> str:
@@ -153,6 +251,16 @@ def _rate(
         interval=interval or wilson(errors, trials),
         **said,
     )
+
+
+def _error_rate(
+    title: str, name: str, errors: int, trials: int, *, interval: Interval | None = None, **said: Any
+) -> Figure:
+    """A rate that is better the lower it is."""
+    if interval is None:
+        success = wilson(errors, trials)
+        interval = success.model_copy(update={"low": 1 - success.high, "high": 1 - success.low})
+    return Figure(set=title, name=name, value=errors / trials, errors=errors, trials=trials, interval=interval, **said)
 
 
 def wilson(errors: int, trials: int) -> Interval:

@@ -15,6 +15,7 @@ from faceprint.data.images import read_image
 from faceprint.data.lists import read_image_list
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
+from faceprint.evaluation.curves import plain_cmc, plain_open_set, sampled_roc
 from faceprint.evaluation.embeddings import EmbeddingSet, ImageSet
 from faceprint.evaluation.tasks import ResultTable
 from faceprint.evaluation.templates import pool_templates
@@ -54,6 +55,7 @@ class Identification:
         scores, enrolled = self._scores(embeddings)
         probes = self.people[self.num_gallery :]
         ranks = metrics.mate_ranks(scores, probes, enrolled)
+        mates = probes[:, None] == enrolled
         failed = sum(row < self.num_gallery for row in embeddings.unreadable)
         return {
             "protocol": "identification",
@@ -66,7 +68,12 @@ class Identification:
             "failures_to_acquire": len(embeddings.unreadable) - failed,
             "fnir_at_rank": _fnir_at_rank(ranks, len(enrolled)),
             "identification_det": identification_det(scores, probes, enrolled),
-            "comparison_det": comparison_det(scores, probes[:, None] == enrolled),
+            "comparison_det": comparison_det(scores, mates),
+            "curves": [
+                sampled_roc(scores.reshape(-1), mates.reshape(-1)),
+                plain_cmc(ranks[ranks > 0], len(enrolled)),
+                *filter(None, [plain_open_set(scores, mates, ranks)]),
+            ],
         }
 
     def _scores(self, embeddings: EmbeddingSet) -> tuple[Floats32, Ints]:

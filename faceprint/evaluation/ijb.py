@@ -16,6 +16,7 @@ from faceprint.data.fingerprint import bytes_fingerprint, files_fingerprint
 from faceprint.data.images import read_image
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
+from faceprint.evaluation.curves import plain_cmc, plain_open_set, sampled_roc
 from faceprint.evaluation.embeddings import EmbeddingSet, ImageSet
 from faceprint.evaluation.ijb_files import (
     EDITIONS,
@@ -121,6 +122,7 @@ class TemplateVerification:
             "num_same": int(np.count_nonzero(self.pairs.same)),
             "num_different": int(np.count_nonzero(~self.pairs.same)),
             **tar_by_both_rules(scores, self.pairs.same),
+            "curves": [sampled_roc(scores, self.pairs.same)],
         }
 
     def tables(self, result: Mapping[str, Any]) -> list[ResultTable]:
@@ -154,6 +156,7 @@ class TemplateSearch:
         """Raises `UserError` for embeddings that are not finite, and listed templates without image."""
         templates = self.faces.templates(embeddings)
         found = {name: search_gallery(templates, gallery, self.probes) for name, gallery in self.galleries.items()}
+        curves = [{**curve, "set": f", {name}"} for name, each in found.items() for curve in each.pop("curves")]
         return {
             "protocol": "ijb_1n",
             "set": self.faces.edition,
@@ -161,6 +164,7 @@ class TemplateSearch:
             "num_probes": len(self.probes.templates),
             "galleries": found,
             **_over_galleries(list(found.values())),
+            "curves": curves,
         }
 
     def tables(self, result: Mapping[str, Any]) -> list[ResultTable]:
@@ -237,7 +241,7 @@ def tar_by_both_rules(scores: NDArray[np.floating[Any]], same: NDArray[np.bool_]
 
 
 def search_gallery(templates: Templates, gallery: Enrolled, probes: Enrolled) -> dict[str, Any]:
-    """Ranks and TPIR@FPIR of `probes` in one `gallery`; a score with an empty template is -1.
+    """Ranks, TPIR@FPIR and curves of `probes` in one `gallery`; a score with an empty template is -1.
 
     Ranks are fractions of the probes with a mate. The published threshold (`ijb_evals.py`) is element int(n FPIR) - 1
     of the n falling highest scores of probes without a mate: one false positive fewer than the exact rule allows.
@@ -269,6 +273,10 @@ def search_gallery(templates: Templates, gallery: Enrolled, probes: Enrolled) ->
         "false_positives": allowed,
         "tpir_at_fpir": {fpir: tpir(count) for fpir, count in allowed.items()},
         "tpir_at_fpir_published": {fpir: tpir(int(strangers * float(fpir)) - 1) for fpir in FPIRS},
+        "curves": [
+            plain_cmc(ranks[ranks > 0], len(np.unique(gallery.subjects))),
+            *filter(None, [plain_open_set(scores, probes.subjects[:, None] == gallery.subjects, ranks)]),
+        ],
     }
 
 

@@ -14,21 +14,29 @@ from faceprint.data.images import Image
 from faceprint.data.pair_lists.text import text_lines
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
+from faceprint.evaluation.embedding_set import EmbeddingSet
 from faceprint.evaluation.quality import stability
 
 Features = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Floats = NDArray[np.float64]
 
 BATCH = 32
+_ONE_LENGTH = 1e-3  # float16 vectors of length 1 differ by less
 PASSES = 100
 """Passes with dropout for an image, as SER-FIQ publishes."""
 
 
-def embedding_norms(features: Features, images: Iterable[Image], spec: InputSpec) -> Floats:
-    """(N,) lengths of the raw embeddings."""
-    return np.concatenate(
-        [np.linalg.norm(features(batch).astype(np.float64), axis=1) for batch in _batches(images, spec)]
-    )
+def embedding_norms(embeddings: EmbeddingSet) -> Floats:
+    """(N,) lengths of the network's outputs, of those made elsewhere the lengths of the vectors.
+
+    Raises `UserError` where all were brought to one length, and nobody says what they had.
+    """
+    if embeddings.view_norms is not None:
+        return embeddings.view_norms.astype(np.float64)
+    lengths = np.linalg.norm(embeddings.vectors.astype(np.float64), axis=1)
+    if np.ptp(lengths) <= _ONE_LENGTH * lengths.max():
+        raise UserError("all embeddings have one length, which tells no quality; give the network, or raw embeddings")
+    return lengths
 
 
 def dropout_stability(features: Features, images: Iterable[Image], spec: InputSpec, passes: int = PASSES) -> Floats:

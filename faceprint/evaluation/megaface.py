@@ -29,6 +29,7 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from faceprint.errors import UserError
+from faceprint.evaluation.curves import plain_cmc, plain_curve
 from faceprint.evaluation.embeddings import EmbeddingSet, ImageSet, image_files
 from faceprint.evaluation.feature_files import matrix_features, write_matrix
 from faceprint.evaluation.megaface_counts import Counts, count_megaface, devkit_curves
@@ -46,6 +47,8 @@ from faceprint.files import write_whole
 
 FOLDERS = ("facescrub_features", "fgnet_features", "megaface_features")
 RANKS = (1, 5, 10, 100)
+PUBLISHED_DISTRACTORS = 1_000_000
+"""Tables print the figures among these, and no others (Kemelmacher-Shlizerman et al., 2016)."""
 
 Files = Annotated[Sequence[Path], BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)]
 
@@ -81,6 +84,7 @@ class MegaFace:
         self._save(made, self.probe_paths, self.probe_folder)
         probes, identity, probe_noises = self._clean_probes(self._rows(made, self.probe_paths))
         sizes: dict[str, Any] = {}
+        curves: list[dict[str, Any]] = []
         for paths in self.distractor_paths:
             found, _ = source.embed(self._images(paths, self.distractor_images, FOLDERS[2]))
             self._save(found, paths, FOLDERS[2])
@@ -92,6 +96,7 @@ class MegaFace:
                 progress=progress,
             )  # fmt: skip
             sizes[str(len(paths))] = {**self._summary(counts), "noises": noises.summary()}
+            curves += _curves(counts, len(paths))
             self._write(counts, len(paths))
         return {
             "protocol": "megaface",
@@ -104,6 +109,7 @@ class MegaFace:
             "probe_noise": self.probe_noise,
             "probe_noises": probe_noises.summary(),
             "sizes": sizes,
+            "curves": curves,
         }
 
     def _images(self, paths: Sequence[str], folder: Path | None, feature_folder: str) -> ImageSet:
@@ -156,6 +162,19 @@ class MegaFace:
             "num_genuine": counts.num_genuine,
             "verification": {"devkit": asdict(counts.devkit), "full": asdict(counts.full)},
         }
+
+
+def among(size: int) -> str:
+    """What is said behind the name of the test: nothing for the number of distractors that tables print."""
+    return "" if size == PUBLISHED_DISTRACTORS else f", {size:,} distractors"
+
+
+def _curves(counts: Counts, size: int) -> list[dict[str, Any]]:
+    """CMC, and the ROC of mode `devkit`."""
+    return [
+        plain_cmc(counts.ranks + 1, size + 1, among(size)),
+        plain_curve("roc", counts.roc_far, counts.roc_tpr, among(size)),
+    ]
 
 
 def load_megaface(

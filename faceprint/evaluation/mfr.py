@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from faceprint.errors import UserError
+from faceprint.evaluation.curves import accept_counts, plain_curve
 from faceprint.evaluation.embeddings import ImageSet, image_files
 from faceprint.evaluation.products import (
     Floats,
@@ -36,6 +37,8 @@ from faceprint.evaluation.sources import EmbeddingSource
 Bools = NDArray[np.bool_]
 
 CHILDREN, MASK, ALL = "children", "mask", "all"
+SET_NAMES = {ALL: "ALL", MASK: "MASK"}
+"""As the published tables write them, behind MFR-; other sets have their names with a capital."""
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no", "")
 _MASK_WEIGHT = 0.25  # of the challenge's ranking: 0.25 Mask + 0.75 MR-All
 
@@ -159,7 +162,8 @@ def score_mfr(
             vectors[masked], vectors[plain], listed.identity[masked], listed.identity[plain], listed.mask_far,
             device=device, progress=progress,
         )  # fmt: skip
-    result: dict[str, Any] = {"protocol": "mfr", "num_images": len(vectors), "sets": results}
+    curves = [{**each.pop("roc"), "set": f"-{SET_NAMES.get(name, name.title())}"} for name, each in results.items()]
+    result: dict[str, Any] = {"protocol": "mfr", "num_images": len(vectors), "sets": results, "curves": curves}
     if {ALL, MASK} <= set(results):
         result["ranking"] = _MASK_WEIGHT * results[MASK]["tar"] + (1 - _MASK_WEIGHT) * results[ALL]["tar"]
     return result
@@ -238,6 +242,9 @@ def _summary(
     threshold = float(scores[-1])
     genuine = _genuine(products, pairs)
     accepted = int(np.count_nonzero(genuine > threshold + products.tie))
+    cuts = accept_counts(len(scores) - 1)
+    above = [int(np.count_nonzero(scores > scores[cut] + products.tie)) for cut in cuts.tolist()]
+    tars = [float(np.mean(genuine > scores[cut] + products.tie)) for cut in cuts.tolist()]
     return {
         "tar": accepted / len(genuine),
         "far": far,
@@ -248,6 +255,7 @@ def _summary(
         "num_identities": people,
         "num_same": len(genuine),
         "num_different": negatives,
+        "roc": plain_curve("roc", np.array(above) / negatives, tars),
     }
 
 

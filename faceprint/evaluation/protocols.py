@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -156,28 +156,41 @@ def score_source(source: EmbeddingSource, pairs: PairSet) -> Evaluation:
     return Evaluation(result, scores, pairs.same, pairs)
 
 
-def pair_scores(embeddings: NDArray[np.floating[Any]], pairs: PairSet, unreadable: Container[int] = ()) -> Floats:
+def pair_scores(
+    embeddings: NDArray[np.floating[Any]],
+    pairs: PairSet,
+    unreadable: Container[int] = (),
+    second: NDArray[np.floating[Any]] | None = None,
+) -> Floats:
     """Cosine of each pair, float64 (P,); -1 for a pair with an image in `unreadable`.
 
-    Raises `UserError` for another embedding that is not finite or zero.
+    With `second`, other embeddings of the same images, a pair's second image is taken from there. Raises `UserError`
+    for another embedding that is not finite or zero.
     """
-    vectors = embeddings.astype(np.float64)
-    norms = np.linalg.norm(vectors, axis=1)
-    bad = [row for row in np.flatnonzero(~np.isfinite(norms) | (norms == 0)).tolist() if row not in unreadable]
-    if bad:
-        raise UserError(
-            f"{len(bad):,} of {len(norms):,} embeddings are zero or not finite, the first that of"
-            f" {pairs.names[bad[0]]}; the network's weights or its input.mean and input.std are wrong"
-        )
-    norms[norms == 0] = 1
-    vectors /= norms[:, None]
+    failed = np.array([row in unreadable for row in range(len(embeddings))], np.bool_)
+    here = _directions(embeddings, pairs.names, failed)
+    there = here if second is None else _directions(second, pairs.names, failed)
     scores = np.empty(len(pairs.same))
     for start in range(0, len(scores), 65536):  # bounds the memory of the gathered vectors
         block = slice(start, start + 65536)
-        scores[block] = np.einsum("pd,pd->p", vectors[pairs.first[block]], vectors[pairs.second[block]])
-    failed = np.array([row in unreadable for row in range(len(vectors))], np.bool_)
+        scores[block] = np.einsum("pd,pd->p", here[pairs.first[block]], there[pairs.second[block]])
     scores[failed[pairs.first] | failed[pairs.second]] = -1
     return scores
+
+
+def _directions(embeddings: NDArray[np.floating[Any]], names: Sequence[str], failed: NDArray[np.bool_]) -> Floats:
+    """The vectors at length 1, float64 (N, D); those that `failed` (N,) stay as they are."""
+    vectors = embeddings.astype(np.float64)
+    norms = np.linalg.norm(vectors, axis=1)
+    bad = np.flatnonzero((~np.isfinite(norms) | (norms == 0)) & ~failed)
+    if len(bad):
+        raise UserError(
+            f"{len(bad):,} of {len(norms):,} embeddings are zero or not finite, the first that of"
+            f" {names[int(bad[0])]}; the network's weights or its input.mean and input.std are wrong"
+        )
+    norms[failed] = 1
+    vectors /= norms[:, None]
+    return vectors
 
 
 def summarize(scores: Floats, pairs: PairSet) -> dict[str, Any]:

@@ -56,10 +56,14 @@ class Figure(_Part):
 
 
 class Curve(_Part):
-    """Points of a curve: `roc` FAR and TAR, `det` FMR and FNMR, `cmc` rank and rate, `discard` fraction and FNMR."""
+    """Points of a curve, which holds from each to the next.
+
+    `roc`: FAR and TAR; `det`: FMR and FNMR; `cmc`: rank and rate; `identification_det`: FPIR and FNIR; `discard`:
+    fraction and FNMR.
+    """
 
     set: Name = ""
-    kind: Literal["roc", "det", "cmc", "discard"]
+    kind: Literal["roc", "det", "cmc", "identification_det", "discard"]
     x: Numbers
     y: Numbers
 
@@ -106,6 +110,8 @@ class AboutModel(_Part):
     architecture: Name | None = None
     provenance: dict[Name, JsonValue] = {}
     """Where the weights come from, as the model card has it."""
+    input: dict[Name, JsonValue] = {}
+    """What the network was fed: size (height, width), colour, mean and std, and whether with flip."""
     published: bool = False
     """True: printed by others, not measured here."""
 

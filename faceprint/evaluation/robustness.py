@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprint.data.fingerprint import bytes_fingerprint
 from faceprint.data.images import Image
+from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
+from faceprint.evaluation.embeddings import ImageSet
 from faceprint.registry import Table
 
 if TYPE_CHECKING:
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,39 @@ def augmentation_of(kind: str, strength: float) -> Augmentation:
     return replace(Augmentation(flip=0.0), **SWEEPS[kind].settings(strength))
 
 
-def degraded(images: Iterable[Image], augmentation: Augmentation, seed: int = 0) -> Iterator[Image]:
-    """The images, uint8 (H, W, 3) RGB of one size, each changed by what `seed` and its place in the order draw."""
+def degraded_images(images: ImageSet, spec: InputSpec, kind: str, strength: float, seed: int = 0) -> ImageSet:
+    """`images` as a network with input `spec` takes them, each degraded by what `seed` and its number draw."""
+    augmentation = augmentation_of(kind, strength)
+    fingerprint = images.fingerprint
+
+    def told() -> str:
+        assert fingerprint is not None
+        # One picture stands for how it is done, which may change from version to version.
+        shown = degraded(_sample(spec.size), augmentation, seed, 0).tobytes()
+        return bytes_fingerprint([fingerprint().encode(), f"{kind} {strength!r} {seed}".encode(), shown])
+
+    return ImageSet(
+        images.names,
+        lambda number: degraded(images.prepared(number, spec), augmentation, seed, number),
+        told if fingerprint is not None else None,
+        images.keys,
+    )
+
+
+def degraded(image: Image, augmentation: Augmentation, seed: int, number: int) -> Image:
+    """`image`, uint8 (H, W, 3) RGB, changed by what `seed` and its `number` in the set draw."""
     import torch
 
-    generator, rest = torch.Generator().manual_seed(seed), iter(images)
-    while batch := list(islice(rest, BATCH)):
-        pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).float()
-        yield from augmentation(pixels, generator).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    drawn = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+    made = augmentation(pixels, torch.Generator().manual_seed(drawn))
+    return made.round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
+
+
+def _sample(size: tuple[int, int]) -> Image:
+    """A picture with edges in all directions."""
+    rows, columns = np.indices(size)
+    return np.stack([rows * 7, columns * 5, (rows ^ columns) * 3], axis=2).astype(np.uint8)
 
 
 def supported_far(num_different: int, far: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -58,13 +59,18 @@ def compare_evaluations(a: Evaluation, b: Evaluation, pairs: PairSet, draws: int
     }
 
 
-def interval_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """(name, value) of `interval_result` for people."""
+def interval_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, value), for people, of the `intervals` in the result of a set of pairs; nothing where there are none."""
+    if (intervals := result.get("intervals")) is None:
+        return []
     rows = [
         (f"{name.replace('_', ' ')}, 95 %", f"{row['low']:.5f} … {row['high']:.5f}" + _remark(row))
-        for name, row in result["figures"].items()
+        for name, row in intervals["figures"].items()
     ]
-    return [*rows, ("", f"{result['draws']:,} draws of {result['people']:,} people ({result['people_rule']})")]
+    return [
+        *rows,
+        ("", f"{intervals['draws']:,} draws of {intervals['people']:,} people ({intervals['people_rule']})"),
+    ]
 
 
 def _remark(row: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import nn
 
 from faceprint.device import resolve_device
 from faceprint.errors import UserError
+from faceprint.inference.hub import local_model
 from faceprint.inference.model_folder import load_model
 
 Floats = NDArray[np.float32]
@@ -22,9 +22,10 @@ def dropout_features(model: str, device: str = "auto", seed: int = 0) -> Callabl
 
     `seed` is set once, here. Raises `UserError` for an ONNX file, which has no dropout, and a network without.
     """
-    if Path(model).suffix.lower() == ".onnx":
+    place = local_model(model)
+    if place.suffix.lower() == ".onnx":
         raise UserError(f"{model}: an ONNX file has no dropout; give a run or model folder, or another quality")
-    network, where = load_model(Path(model))[0], resolve_device(device)
+    network, where = load_model(place)[0], resolve_device(device)
     dropouts = [
         module for module in network.modules() if isinstance(module, nn.Dropout | nn.Dropout2d) and module.p > 0
     ]

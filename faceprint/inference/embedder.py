@@ -6,7 +6,7 @@ import hashlib
 import json
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,6 +20,7 @@ from faceprint.data.images import Image, read_image
 from faceprint.data.model_files import file_sha256
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
+from faceprint.inference.hub import local_model
 from faceprint.inference.model_card import ModelCard
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 Given = Union[str, "os.PathLike[str]", Image]
 """An image: a file's path, or uint8 (H, W, 3) RGB."""
+
+
+class BadEmbeddingError(UserError):
+    """An embedding that is not finite, or has no direction."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,6 +61,7 @@ class Embedder:
     D = `embedding_dim`. `threshold` is the cosine above which two images are taken for one person, None where the
     model has none stored. `name` stands in results and messages. `card` is None for a foreign ONNX file.
     `content_hash()` changes with the weights and the graph; None where these change themselves, as in training.
+    `runs_on` is the kind of device: others compute the same to some digits only.
     """
 
     features: Callable[[Floats], Floats]
@@ -65,6 +71,7 @@ class Embedder:
     threshold: float | None = None
     card: ModelCard | None = None
     content_hash: Callable[[], str] | None = None
+    runs_on: str = "cpu"
 
     def embed(
         self,
@@ -80,7 +87,7 @@ class Embedder:
         while the one before is computed. With `flip` an embedding is f(x) + f(mirrored x), raw outputs, normalised
         after the sum: the rule of the published verification results. `progress` gets (images done, images in
         all; 0 where `images` does not know). Raises `UserError` for an image that cannot be read or has another
-        size, and for an embedding that is not finite or has no direction (length 0).
+        size, and `BadEmbeddingError` for an embedding that is not finite or has no direction (length 0).
         """
         return self.embed_with_norms(images, flip=flip, batch_size=batch_size, progress=progress).vectors
 
@@ -155,7 +162,7 @@ class Embedder:
         bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
         if len(bad):
             what = "zero" if lengths[bad[0]] == 0 else "not finite"
-            raise UserError(
+            raise BadEmbeddingError(
                 f"{names[int(bad[0])]}: its embedding is {what}; the weights of {self.name}, or its input mean"
                 f" {self.input.mean} and std {self.input.std}, are wrong"
             )
@@ -165,14 +172,14 @@ class Embedder:
 def load(
     path: str | os.PathLike[str], input_overrides: Mapping[str, str] | None = None, device: str = "auto"
 ) -> Embedder:
-    """Open a run folder, a model folder or an ONNX file.
+    """Open a run folder, a model folder or an ONNX file, here or on a hub (`hf://owner/name`, see `local_model`).
 
     `input_overrides` says what a foreign ONNX file takes: colour ("rgb", "bgr"), mean, std (of 0..255 pixels) and
     size ("112x112", height x width); by default rgb, 127.5, 127.5 and the file's own size. A model that states its
     input itself cannot be overruled. `device`: auto, cpu, cuda, mps. Raises `UserError` for anything that is not
     such a model.
     """
-    found = Path(path)
+    found = local_model(path)
     if found.suffix.lower() == ".onnx" and not found.is_dir():
         return _load_onnx(found, input_overrides or {}, device)
     if found.is_file():
@@ -193,6 +200,7 @@ def network_embedder(
         name=name,
         threshold=card.threshold if card else None,
         card=card,
+        runs_on=device.type,
     )
 
 
@@ -207,7 +215,8 @@ def _load_onnx(path: Path, overrides: Mapping[str, str], device: str) -> Embedde
         name=str(path),
         threshold=network.card.threshold if network.card else None,
         card=network.card,
-        content_hash=lambda: file_sha256(path),
+        content_hash=lambda: _files_hash(network.files),
+        runs_on="cpu" if network.on_cpu else "cuda",
     )
 
 
@@ -226,6 +235,12 @@ def _load_folder(path: Path, overrides: Mapping[str, str], device: str) -> Embed
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stub lacks this form
     embedder = network_embedder(network, card.input, where, name=str(path), card=card)
     return replace(embedder, content_hash=lambda: _card_hash(card))
+
+
+def _files_hash(files: Sequence[Path]) -> str:
+    """SHA-256 of one file as it is; of several, of their hashes."""
+    hashes = [file_sha256(file) for file in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _card_hash(card: ModelCard) -> str:

@@ -31,11 +31,12 @@ _WANTED_INPUT = "a face recogniser takes one float32 image batch (N, 3, height, 
 class Graph:
     """A checked model and its one image input and one embedding output.
 
-    `model` includes weights from other files. `batch` is the fixed batch size, None where any
+    `model` includes weights from other files, which are `weights`. `batch` is the fixed batch size, None where any
     size is taken; `size` is (height, width), None where open. `card` is the JSON text of our own files.
     """
 
     model: onnx.ModelProto
+    weights: tuple[Path, ...]
     input_name: str
     output_name: str
     batch: int | None
@@ -49,16 +50,16 @@ def read_graph(path: Path) -> Graph:
     Taken: one float32 input (batch, 3, height, width) and, among the outputs, one of shape (batch, D) with D above
     1. Refused: weights in files outside the folder, loops, and values beyond 1 GiB an image.
     """
-    model = _parse(path)
+    model, weights = _parse(path)
     try:
-        return _inspect(model, path)
+        return _inspect(model, weights, path)
     except UserError:
         raise
     except (ValueError, TypeError, KeyError, OverflowError) as error:  # names that are no text, types that are none
         raise UserError(f"{path}: a damaged ONNX file ({' '.join(str(error).split())})") from error
 
 
-def _inspect(model: onnx.ModelProto, path: Path) -> Graph:
+def _inspect(model: onnx.ModelProto, weights: tuple[Path, ...], path: Path) -> Graph:
     drop_weights_from_inputs(model)
     _check_operators(model, path)
     _check_sizes(model, path)
@@ -67,6 +68,7 @@ def _inspect(model: onnx.ModelProto, path: Path) -> Graph:
     batch, size = _image_input(model.graph.input[0], path)
     return Graph(
         model=model,
+        weights=weights,
         input_name=model.graph.input[0].name,
         output_name=_embedding_output(model.graph.output, path),
         batch=batch,
@@ -75,7 +77,8 @@ def _inspect(model: onnx.ModelProto, path: Path) -> Graph:
     )
 
 
-def _parse(path: Path) -> onnx.ModelProto:
+def _parse(path: Path) -> tuple[onnx.ModelProto, tuple[Path, ...]]:
+    """The model with all its weights, and the other files that these are in."""
     onnx = require("onnx")
     helper = require("onnx.external_data_helper")
     if not path.is_file():
@@ -91,24 +94,26 @@ def _parse(path: Path) -> onnx.ModelProto:
     if not model.graph.node:
         raise UserError(f"{path}: not an ONNX file, or one with an empty graph")
     try:
-        _check_external_size(model, path.parent)
+        weights = _external_files(model, path.parent)
         helper.load_external_data_for_model(model, str(path.parent))  # refuses places outside that folder
     except Exception as error:  # onnx's own ValidationError, OSError, ValueError
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: its weights in other files cannot be read: {reason}") from error
-    return model
+    return model, weights
 
 
-def _check_external_size(model: onnx.ModelProto, folder: Path) -> None:
-    """A file may be named by many tensors: what they would take together is known before it is read."""
-    total = 0
+def _external_files(model: onnx.ModelProto, folder: Path) -> tuple[Path, ...]:
+    """Files of weights. One may be named by many tensors: what they would take together is known before it is read."""
+    total, files = 0, set[Path]()
     for tensor in model.graph.initializer:
         places = {entry.key: entry.value for entry in tensor.external_data}
         if places:
             file = folder / os.path.basename(places.get("location", ""))
+            files.add(folder / places.get("location", ""))
             total += int(places.get("length", file.stat().st_size if file.is_file() else 0))
     if total > _MAX_BYTES:
         raise UserError("more than 2 GiB")
+    return tuple(sorted(files))
 
 
 def _check_operators(model: onnx.ModelProto, path: Path) -> None:

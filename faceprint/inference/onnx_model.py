@@ -29,13 +29,15 @@ _IMAGES_A_CALL_ON_GPU = 256
 class OnnxNetwork:
     """`features`: float32 (B, 3, H, W), prepared as `input` says -> raw embeddings float32 (B, D = `embedding_dim`).
 
-    `card` is that of our own exported files, None for foreign ones.
+    `card` is that of our own exported files, None for foreign ones. `files` are the ONNX file and those of its weights.
     """
 
     features: Callable[[Floats], Floats]
     input: InputSpec
     embedding_dim: int
     card: ModelCard | None
+    files: tuple[Path, ...]
+    on_cpu: bool
 
 
 def open_onnx(path: Path, overrides: Mapping[str, str], device: str = "auto") -> OnnxNetwork:
@@ -52,7 +54,9 @@ def open_onnx(path: Path, overrides: Mapping[str, str], device: str = "auto") ->
     dim = _probe(features, spec, path)
     if card is not None and card.embedding_dim != dim:
         raise UserError(f"{path}: gives embeddings of {dim} dimensions, its metadata says {card.embedding_dim}")
-    return OnnxNetwork(features=features, input=spec, embedding_dim=dim, card=card)
+    return OnnxNetwork(
+        features=features, input=spec, embedding_dim=dim, card=card, files=(path, *graph.weights), on_cpu=on_cpu
+    )
 
 
 def _input_spec(graph: Graph, card: ModelCard | None, overrides: Mapping[str, str], path: Path) -> InputSpec:

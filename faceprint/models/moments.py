@@ -85,6 +85,31 @@ def normalize(x: Tensor, coefficients: Coefficients, *parameters: Tensor) -> Ten
     return _Normalize.apply(x, coefficients, *parameters)  # pyright: ignore[reportReturnType]
 
 
+def shared_batch_norm(x: Tensor, layer: Any) -> Tensor:
+    """Batch norm of a training step, over the images that `layer.sync` and `layer.stat_group` say: see `over_images`.
+
+    Maps (B, C, H, W) -> the same. Normalises by the biased variance and moves `layer`'s running moments towards the
+    unbiased one, as torch's `BatchNorm2d`.
+    """
+    places = x.shape[2] * x.shape[3]
+
+    def coefficients(mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        batch_mean, batch_var, images = over_images(mean, var, stat_group=layer.stat_group, sync=layer.sync)
+        values = images * places
+        move_running(layer, batch_mean, batch_var * (values / (values - 1 + (values == 1))))
+        scale = (weight * torch.rsqrt(batch_var + layer.eps)).expand_as(mean)
+        return scale, bias + (mean - batch_mean) * scale
+
+    return normalize(x, coefficients, layer.weight, layer.bias)
+
+
+def move_running(layer: Any, mean: Tensor, var: Tensor) -> None:
+    """Move `running_mean` and `running_var` of a layer towards a step's moments (groups, C), averaged over groups."""
+    with torch.no_grad():
+        layer.running_mean.lerp_(mean.detach().mean(0).to(layer.running_mean.dtype), layer.momentum)
+        layer.running_var.lerp_(var.detach().mean(0).to(layer.running_var.dtype), layer.momentum)
+
+
 def wide(x: Tensor) -> torch.dtype:
     """The type that sums over x are made in."""
     return torch.promote_types(x.dtype, torch.float32)

@@ -128,6 +128,10 @@ def _output(name: str, given: str | None, default: str) -> str:
     return _part(name, "output option", given or default, list(OUTPUTS))
 
 
+def _has_se(name: str, parts: dict[str, str | None]) -> bool:
+    return parts["se"] is not None and bool(_part(name, "prefix", parts["se"], ["SE"]))
+
+
 def _resnet(name: str, parts: dict[str, str | None]) -> Expression:
     """A (SE-)(L)ResNet or ResNeXt of the 2017 tables."""
     depth = _part(name, "depth", str(parts["depth"]), [str(known) for known in UNITS_PER_STAGE])
@@ -136,7 +140,7 @@ def _resnet(name: str, parts: dict[str, str | None]) -> Expression:
         "depth": int(depth),
         "unit": _part(name, "unit", parts["unit"] or "v3", list(UNITS)),
         "stem": "L" if parts["large"] else "7x7",
-        "se": parts["se"] is not None,
+        "se": _has_se(name, parts),
         "groups": groups,
         "bottleneck": groups > 1 or int(depth) >= BOTTLENECK_FROM,
         "output": _output(name, parts["output"], "A"),
@@ -149,7 +153,7 @@ def _mobilenet(name: str, parts: dict[str, str | None]) -> Expression:
 
 
 def _inception_resnet(name: str, parts: dict[str, str | None]) -> Expression:
-    return "inception_resnet", {"se": parts["se"] is not None, "output": _output(name, parts["output"], "AD")}
+    return "inception_resnet", {"se": _has_se(name, parts), "output": _output(name, parts["output"], "AD")}
 
 
 def _resnet_ir(name: str, parts: dict[str, str | None]) -> Expression:
@@ -163,15 +167,21 @@ def _resnet_sn(name: str, parts: dict[str, str | None]) -> Expression:
     depth = _part(name, "depth", str(parts["depth"]), [str(known) for known in UNITS_PER_STAGE])
     norm = _part(name, "norm", str(parts["norm"]), [known.upper() for known in NORMS]).lower()
     options = {"depth": int(depth), "bottleneck": False, "post_activation": True, "init": "he", "norm": norm}
-    if parts["argmax"] and norm not in ("sn", "syncsn"):
+    if parts["choice"] is None:
+        return "resnet", options
+    _part(name, "choice", parts["choice"], ["ARGMAX"])
+    if norm not in ("sn", "syncsn"):
         raise UserError(f"network name {name!r}: ARGMAX follows SN or SYNCSN only")
-    return "resnet", {**options, "norm_options": {"argmax": True}} if parts["argmax"] else options
+    return "resnet", {**options, "norm_options": {"argmax": True}}
 
 
 _GRAMMAR: list[tuple[str, Callable[[str, dict[str, str | None]], Expression]]] = [
-    (r"(?P<se>SE-)?(?P<large>L)?(?P<kind>ResNet|ResNeXt)(?P<depth>\d+)(?P<output>[A-Z]+)?(_(?P<unit>\w+))?", _resnet),
+    (
+        r"((?P<se>\w+)-)?(?P<large>L)?(?P<kind>ResNet|ResNeXt)(?P<depth>\d+)(?P<output>[A-Z]+)?(_(?P<unit>\w+))?",
+        _resnet,
+    ),
     (r"(?P<large>L)?MobileNet(?P<output>[A-Z]+)?", _mobilenet),
-    (r"(?P<se>SE-)?Inception-ResNet(-v2)?(?P<output>[A-Z]+)?", _inception_resnet),
+    (r"((?P<se>\w+)-)?Inception-ResNet(-v2)?(?P<output>[A-Z]+)?", _inception_resnet),
     (r"(?P<se>SE)?ResNet(?P<depth>\d+)-IR", _resnet_ir),
-    (r"ResNet(?P<depth>\d+)\+(?P<norm>[A-Za-z]+)(?P<argmax>\+ARGMAX)?", _resnet_sn),
+    (r"ResNet(?P<depth>\d+)\+(?P<norm>\w+)(\+(?P<choice>\w+))?", _resnet_sn),
 ]

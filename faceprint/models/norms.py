@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faceprint.errors import UserError
-from faceprint.models.moments import normalize, over_images
-from faceprint.models.switch_norm import MOMENTUM, SwitchNorm2d, SyncSwitchNorm2d, move_running
+from faceprint.models.moments import shared_batch_norm
+from faceprint.models.switch_norm import MOMENTUM, SwitchNorm2d, SyncSwitchNorm2d
 from faceprint.registry import Table, unknown
 
 __all__ = [
@@ -57,16 +57,7 @@ class SharedBatchNorm(nn.Module):
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         maps = x if x.dim() == 4 else x[:, :, None, None]
-        places = maps.shape[2] * maps.shape[3]
-
-        def coefficients(mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-            batch_mean, batch_var, images = over_images(mean, var, stat_group=self.stat_group, sync=self.sync)
-            values = images * places
-            move_running(self, batch_mean, batch_var * (values / (values - 1 + (values == 1))))
-            scale = (weight * torch.rsqrt(batch_var + self.eps)).expand_as(mean)
-            return scale, bias + (mean - batch_mean) * scale
-
-        return normalize(maps, coefficients, self.weight, self.bias).view_as(x)
+        return shared_batch_norm(maps, self).view_as(x)
 
     def plain(self) -> nn.Module:
         """This layer as torch's `BatchNorm2d` for evaluation, sharing its weights."""

@@ -9,8 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from faceprint.distributed import world_size
 from faceprint.errors import UserError
-from faceprint.models.moments import Coefficients, normalize, over_images, pooled
+from faceprint.models.moments import (
+    Coefficients,
+    move_running,
+    normalize,
+    over_images,
+    pooled,
+    shared_batch_norm,
+)
 from faceprint.models.sparsest_max import sparsest_max
 
 STATISTICS = ("in", "ln", "bn")
@@ -107,20 +115,18 @@ class SwitchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.argmax and self.chosen[0] == self.chosen[1]:
-            alone = self._alone(x, self.chosen[0])
-            if alone is not None:
-                return alone
+            return self._alone(x, self.chosen[0])
         return normalize(x, self._coefficients(x), self.weight, self.bias, self.mean_logits, self.var_logits)
 
-    def _alone(self, x: Tensor, kind: int) -> Tensor | None:
-        """The layer as one plain norm of torch's; None where batch moments come from elsewhere than this batch."""
+    def _alone(self, x: Tensor, kind: int) -> Tensor:
+        """The layer as one plain norm."""
         weight, bias = self.weight, self.bias
         if kind == IN:
             return F.instance_norm(x, weight=weight, bias=bias, eps=self.eps)
         if kind == LN:
             return F.group_norm(x, 1, weight, bias, self.eps)
-        if self.training and (self.sync or self.stat_group is not None):
-            return None
+        if self.training and (self.stat_group is not None or (self.sync and world_size() > 1)):
+            return shared_batch_norm(x, self)
         return F.batch_norm(
             x, self.running_mean, self.running_var, weight, bias, self.training, self.momentum, self.eps
         )
@@ -213,10 +219,3 @@ def sum_of(terms: Any) -> Tensor:
     for term in rest:
         first = first + term
     return first
-
-
-def move_running(layer: Any, mean: Tensor, var: Tensor) -> None:
-    """Move `running_mean` and `running_var` of a layer towards a step's moments (groups, C), averaged over groups."""
-    with torch.no_grad():
-        layer.running_mean.lerp_(mean.detach().mean(0).to(layer.running_mean.dtype), layer.momentum)
-        layer.running_var.lerp_(var.detach().mean(0).to(layer.running_var.dtype), layer.momentum)

@@ -71,11 +71,15 @@ def gradient_norm(trainer: Trainer) -> Tensor:
     """
     if trainer.scaler.is_enabled():
         trainer.scaler.unscale_(trainer.optimizer)
-    head = trainer.head_gradients()
-    of_head = nn.utils.get_total_norm(head).float() ** 2 if head else torch.zeros((), device=trainer.device)
+    of_head = _squared_length(trainer.head_gradients(), trainer.device)
     if world_size() > 1:
         dist.all_reduce(of_head)
-    return (total_norm(trainer.network_gradients()) ** 2 + of_head).sqrt()
+    of_margins = _squared_length(trainer.margin_gradients(), trainer.device)
+    return (total_norm(trainer.network_gradients()) ** 2 + of_head + of_margins).sqrt()
+
+
+def _squared_length(gradients: list[Tensor], device: torch.device) -> Tensor:
+    return nn.utils.get_total_norm(gradients).float() ** 2 if gradients else torch.zeros((), device=device)
 
 
 def floor_scale(scaler: torch.amp.GradScaler) -> None:

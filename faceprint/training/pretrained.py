@@ -9,9 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from faceprint.config import Config, Score
-from faceprint.data.model_files import FOLDER_VARIABLE, file_sha256
+from faceprint.data.model_files import FOLDER_VARIABLE
 from faceprint.errors import UserError
-from faceprint.evaluation.describe import about_model, describe
+from faceprint.evaluation.describe import about_source, describe
 from faceprint.evaluation.figures import NEAREST_RULE
 from faceprint.evaluation.outcome import score_test
 from faceprint.evaluation.protocols import Test, load_test
@@ -19,6 +19,8 @@ from faceprint.evaluation.result import AboutData, AboutModel, Figure, Result
 from faceprint.evaluation.sources import EmbeddingSource
 from faceprint.evaluation.verification import SETS, SetPairs, verification_sets
 from faceprint.inference import Embedder, load
+from faceprint.inference.hub import local_model
+from faceprint.inference.model_folder import CARD
 from faceprint.inference.published import import_weights
 from faceprint.recipe import load_config
 
@@ -52,13 +54,17 @@ class Measured:
 
 
 def models_folder(given: str | None) -> Path:
-    """`given`, or the folder that FACEPRINT_MODELS names. Raises `UserError` where there is none."""
+    """`given`, which may be on a hub (`local_model`), or the folder that FACEPRINT_MODELS names.
+
+    Raises `UserError` where there is none.
+    """
     named = given or os.environ.get(FOLDER_VARIABLE)
     if not named:
         raise UserError(f"no folder of pretrained models: give models=FOLDER, or set {FOLDER_VARIABLE}")
-    if not Path(named).is_dir():
+    place = local_model(named)
+    if not place.exists():
         raise UserError(f"{named}: no such folder; name the one that holds the pretrained models")
-    return Path(named)
+    return place
 
 
 def candidates(recipe: str, folder: Path) -> list[Path]:
@@ -75,6 +81,11 @@ def find_pretrained(recipe: str, folder: Path) -> Path | None:
     """The first of `candidates` that is there."""
     places = candidates(recipe, folder)
     return next((path for path in places if (path.is_file() if path.suffix else path.is_dir())), None)
+
+
+def is_model(path: Path) -> bool:
+    """Whether `path` is one model, and no folder of models of several recipes."""
+    return path.is_file() or (path / CARD).is_file() or (path / "model" / CARD).is_file()
 
 
 def open_pretrained(config: Config, path: Path, device: str = "auto") -> Embedder:
@@ -98,9 +109,16 @@ def open_pretrained(config: Config, path: Path, device: str = "auto") -> Embedde
 
 
 def measure_row(
-    recipe: str, models: Path, data: Path, open_source: Callable[[Embedder], EmbeddingSource], device: str = "auto"
+    recipe: str,
+    models: Path,
+    data: Path,
+    open_source: Callable[[Embedder], EmbeddingSource],
+    device: str = "auto",
+    draws: int = 0,
 ) -> Measured:
-    """Find the model of `recipe` in `models`, and run the tests of its published figures on what is in `data`.
+    """Run the tests of the published figures of `recipe` on what is in `data`; `draws` are those of `score_test`.
+
+    `models` is its model, as `open_pretrained` takes it, or a folder of those of several recipes (`find_pretrained`).
 
     `lfw.bin`, `cfp_fp.bin` and the like as `verification_sets` finds them, others in the folders of `FOLDERS`: `ijbb`
     and `ijbc` with `meta` and `loose_crop`; `megaface` with the lists `PROBES` and `DISTRACTORS`, `facescrub_images`,
@@ -110,7 +128,7 @@ def measure_row(
     """
     config = load_config(recipe)
     scores = config.published.scores if config.published else []
-    path = find_pretrained(recipe, models)
+    path = models if is_model(models) else find_pretrained(recipe, models)
     if path is None:
         return Measured(recipe, None, [Line(score, None, NO_MODEL) for score in scores])
     tests = list(_tests_of(scores, data))
@@ -119,10 +137,14 @@ def measure_row(
     embedder = open_pretrained(config, path, device)
     source = open_source(embedder)
     results = [
-        describe(score_test(source, test, device=device, card=embedder.card).scored, data=where, recipe=recipe)
+        describe(
+            score_test(source, test, device=device, about=about_source(source), draws=draws).scored,
+            data=where,
+            recipe=recipe,
+        )
         for where, test in tests
     ]
-    result = _with_hash(_together(results, data), path)
+    result = _together(results, data)
     return Measured(recipe, path, list(_lines(scores, result)), result)
 
 
@@ -173,13 +195,6 @@ def _together(results: Sequence[Result], data: Path) -> Result:
     }
     whole = first.model_copy(update={**parts, "about_data": AboutData(name=str(data))})
     return Result.model_validate({**whole.to_json(), **{each.protocol: each.model_extra for each in others}})
-
-
-def _with_hash(result: Result, path: Path) -> Result:
-    if result.about_model.content_hash is not None or not path.is_file():
-        return result
-    about = result.about_model.model_copy(update={"content_hash": f"sha256:{file_sha256(path)}"})
-    return result.model_copy(update={"about_model": about})
 
 
 def _lines(scores: Sequence[Score], result: Result) -> Iterator[Line]:
@@ -253,6 +268,6 @@ def _plain(row: Measured) -> dict[str, object]:
         }
         for line in row.lines
     ]
-    about = about_model("", None) if row.result is None else row.result.about_model
+    about = AboutModel(name="") if row.result is None else row.result.about_model
     model = {"model": row.model and str(row.model), "content_hash": about.content_hash, "licence": about.licence}
     return {"recipe": row.recipe, **model, "scores": lines}

@@ -139,7 +139,7 @@ class Trainer:
 
     def gradients(self) -> list[Tensor]:
         """All gradients there are in this process, those of sampled centres too."""
-        return [*self.network_gradients(), *self.head_gradients()]
+        return [*self.network_gradients(), *self.head_gradients(), *self.margin_gradients()]
 
     def network_gradients(self) -> list[Tensor]:
         modules = [self.network] if self.distiller is None else [self.network, self.distiller]
@@ -147,9 +147,15 @@ class Trainer:
         return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
     def head_gradients(self) -> list[Tensor]:
-        whole = [parameter.grad for parameter in self.classifier.parameters() if parameter.grad is not None]
-        sampled = [] if isinstance(self.classifier, TripletLoss) else [grad for _, grad in self.classifier.gradients]
-        return [*whole, *sampled]
+        """Of centres and biases, of the classes that this process has."""
+        weights = [weight for head, _ in self.heads() for weight in (head.centres, head.bias) if weight is not None]
+        sampled = [grad for head, _ in self.heads() for _, grad in head.gradients]
+        return [*(weight.grad for weight in weights if weight.grad is not None), *sampled]
+
+    def margin_gradients(self) -> list[Tensor]:
+        """Of what margins learn: the same in every process."""
+        parameters = (parameter for margin in self.margins() for parameter in margin.parameters())
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def build_trainer(config: Config) -> Trainer:

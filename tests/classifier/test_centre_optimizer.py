@@ -93,11 +93,17 @@ def test_accumulated_passes_add_up() -> None:
     classifier, optimizer = make(0.3)
     before = classifier.centres.detach().clone()
     total = torch.zeros(C, D)
-    for step in range(2):
-        (classifier(*batch(step)) / 2).backward()
-        rows, grad = classifier.gradients[-1]
+    sampled: set[int] = set()
+    twin, _ = make(0.3)
+    for step in range(3):
+        (twin(*batch(step)) / 3).backward()
+        rows, grad = twin.gradients.pop()
         total.index_add_(0, rows, grad)
-    touched = torch.cat([rows for rows, _ in classifier.gradients]).unique()
+        sampled |= set(rows.tolist())
+        (classifier(*batch(step)) / 3).backward()
+    ((touched, sums),) = classifier.gradients
+    assert touched.tolist() == sorted(sampled)  # rows of several passes are there once: the length is that of the sum
+    assert torch.allclose(sums, total[touched], atol=1e-7)
     optimizer.step()
     expected = before.clone()
     expected[touched] -= 0.1 * (total + 5e-2 * before)[touched]

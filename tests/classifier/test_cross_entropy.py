@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from faceprint.classifier import PartialFC, cross_entropy
+from faceprint.classifier import PartialFC, cross_entropy, optim
 from faceprint.errors import UserError
 from faceprint.margins import MARGINS, ArcFace, CosFace, Softmax
 from faceprint.margins.plain import Plain
@@ -153,6 +157,61 @@ def test_nothing_of_the_size_of_all_logits_is_made(monkeypatch: pytest.MonkeyPat
         classifier(embeddings.requires_grad_(), labels)
     assert max(saved) <= max(B * D, C * D)
     assert B * C not in saved
+
+
+class Largest(TorchDispatchMode):
+    """Keeps the size of the largest tensor that any operation made, in numbers; views make none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() not in given:
+                self.numbers = max(self.numbers, leaf.numel())
+        return result
+
+
+CLASSES, DIM, BATCH = 4000, 16, 200
+
+
+def largest_in_steps(rate: float, options: dict[str, Any], of_optimizer: dict[str, Any]) -> int:
+    """Forward, backward and update, three times."""
+    classifier = PartialFC(DIM, CLASSES, CosFace(8.0), rate, **options)
+    optimizer = classifier.make_optimizer(0.1, **of_optimizer)
+    embeddings, labels = torch.randn(BATCH, DIM, requires_grad=True), torch.arange(BATCH) % 100
+    with Largest() as largest:
+        for _ in range(3):
+            classifier(embeddings, labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return largest.numbers
+
+
+@pytest.mark.parametrize(
+    ("options", "of_optimizer"),
+    [
+        ({}, {}),
+        ({}, {"update": "dense"}),
+        ({}, {"name": "adamw", "state": "bf16"}),
+        ({"centres": "bf16", "product": "bf16"}, {"state": "bf16"}),
+        ({"sub_centers": 2}, {}),
+    ],
+)
+def test_no_step_makes_anything_as_large_as_all_centres_or_all_logits(
+    options: dict[str, Any], of_optimizer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenth of the classes is sampled, in blocks of 64: the largest is their gradient, or the logits of a block."""
+    monkeypatch.setattr(cross_entropy, "BLOCK", 64)
+    monkeypatch.setattr(optim, "ROWS", 64)
+    sampled = CLASSES // 10 * options.get("sub_centers", 1)
+    numbers = largest_in_steps(0.1, options, of_optimizer)
+    assert max(sampled * DIM, BATCH * 64) <= numbers <= max(2 * sampled * DIM, BATCH * 64)
+    assert numbers < min(CLASSES * DIM, BATCH * sampled) / 2
+    assert largest_in_steps(1.0, {}, {}) == CLASSES * DIM  # all classes: their gradient
 
 
 def test_bfloat16_products_are_near() -> None:

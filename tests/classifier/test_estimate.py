@@ -33,6 +33,20 @@ def test_the_estimate_is_what_is_held(kind: str, name: str) -> None:
     assert plan.step_bytes == sum(grad.numel() * grad.element_size() for _, grad in classifier.gradients)
 
 
+@pytest.mark.parametrize("rate", [0.2, 1.0])
+def test_the_estimate_counts_every_pass_of_a_step(rate: float) -> None:
+    """Held after three passes: the sum; while the third was added, the sum before it and the pass's own too."""
+    classifier = PartialFC(8, 2000, CosFace(), rate)
+    held: list[int] = []
+    for _ in range(3):
+        classifier(torch.randn(4, 8, requires_grad=True), torch.randint(2000, (4,))).backward()
+        grad = classifier.centres.grad
+        held.append(sum(sums.numel() for _, sums in classifier.gradients) if grad is None else grad.numel())
+    plan = HeadPlan(num_classes=2000, embedding_dim=8, sample_rate=rate, passes=3)
+    before = held[1] if rate < 1 else 0
+    assert plan.step_bytes == pytest.approx(4 * (before + held[0] + held[2]), rel=0.05)
+
+
 def test_the_largest_published_run() -> None:
     """29 million identities, 512 dimensions, 64 processes: 4 bytes each for centre and momentum."""
     plan = HeadPlan(num_classes=29_000_000, embedding_dim=512, sample_rate=0.1, processes=64)

@@ -31,6 +31,16 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def test_the_shares_can_be_read_in_80_columns(run: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["harden", str(run), "--output", str(tmp_path / "hard")], env={"COLUMNS": "80"})
+    (row,) = [line for line in result.stdout.splitlines() if "backbone.layer1.0.downsample.1" in line]
+    _, layer, mean, variance, *_ = (cell.strip() for cell in row.split("│"))
+    assert layer == "backbone.layer1.0.downsample.1"
+    for shares in (mean, variance):
+        assert len(shares.split()) == 3
+        assert abs(sum(map(int, shares.split())) - 100) <= 1
+
+
 def invoke(*arguments: str) -> int:
     result = CliRunner().invoke(app, arguments)
     if result.exception and not isinstance(result.exception, SystemExit):

@@ -130,7 +130,9 @@ def test_the_table_of_bfw(folder: Path) -> None:
             )
     table = [f"images={folder}/crops", f"pairs={folder}/bfw.csv", "far=0.1"]
     found = result_of(folder, "eval", "m", "fairness", *table)
-    assert found == result_of(folder, "eval", "m", "fairness", *set_of(folder), "far=0.1")
+    same = result_of(folder, "eval", "m", "fairness", *set_of(folder), "far=0.1")
+    for key in ("groups", "fmr_matrix", "non_mated_matrix", "summary", "threshold"):
+        assert found[key] == same[key]
 
 
 def test_the_lists_of_rfw(folder: Path) -> None:
@@ -219,6 +221,141 @@ def test_compare(folder: Path) -> None:
     assert {"only_first", "only_second", "p_value"} == set(found["mcnemar"])
     alike = result_of(folder, "compare", "m", "m", "pairs", *set_of(folder), "intervals=20")
     assert all(row["value"] == 0 and row["p_value"] == 1 for row in alike["differences"].values())
+
+
+FED: list[int] = []
+"""How many images each call of the network had."""
+
+
+def hashed(path: str, input_overrides: dict[str, str] | None = None, device: str = "auto") -> Embedder:
+    def counted(batch: np.ndarray) -> np.ndarray:
+        FED.append(len(batch))
+        return small(batch)
+
+    return Embedder(
+        features=counted, input=InputSpec(), embedding_dim=192, name=path, content_hash=lambda: f"hash of {path}"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eval", "m", "fairness", "far=0.1"],
+        ["eval", "m", "ageing", "far=0.1", "draws=20"],
+        ["eval", "m", "quality", "far=0.1"],
+        ["eval", "m", "robustness", "far=0.1", "kinds=mask,blur"],
+        ["compare", "m", "n", "pairs", "intervals=20"],
+        ["doctor", "m", "pairs", "max_pairs=20"],
+    ],
+    ids=lambda words: words[0] if words[0] != "eval" else words[2],
+)
+def test_embeddings_are_made_once(
+    folder: Path, tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faceprint.inference, "load", hashed)
+    given = [*words, *set_of(folder), f"cache={tmp_path}/cache"]
+    FED.clear()
+    first = result_of(folder, *given)
+    assert sum(FED) > 0
+    FED.clear()
+    assert result_of(folder, *given) == first
+    assert FED == []
+
+
+def test_degraded_images_are_not_taken_for_others(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faceprint.inference, "load", hashed)
+    given = ["eval", "m", "robustness", *set_of(folder), "far=0.1", "kinds=mask", f"cache={tmp_path}"]
+    result_of(folder, "eval", "m", "pairs", *set_of(folder), f"cache={tmp_path}")
+    FED.clear()
+    one, other = result_of(folder, *given), result_of(folder, *given, "seed=1")
+    assert sum(FED) == 2 * 2 * PEOPLE * IMAGES  # two views of the masked images, twice; the clean ones were there
+    assert one["clean"] == other["clean"]
+    monkeypatch.setattr(faceprint.inference, "load", hashed)
+    assert result_of(folder, *given[:-1], "cache=none")["rows"] == one["rows"]
+
+
+@pytest.fixture(scope="module")
+def features(folder: Path) -> Path:
+    """What `small` gives for every crop, twice, not of length 1."""
+    paths = sorted((folder / "crops").rglob("*.png"))
+    images = np.stack([cv2.imread(str(path))[..., ::-1] for path in paths])
+    batch = (images.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
+    np.savez(folder / "m.npz", path=np.array(list(map(str, paths))), embedding=2 * small(batch))
+    return folder / "m.npz"
+
+
+@pytest.mark.parametrize("words", [["fairness"], ["ageing", "draws=20"], ["quality"], ["quality", "quality_of=FILE"]])
+def test_analyses_of_embeddings_made_elsewhere(folder: Path, features: Path, words: list[str]) -> None:
+    given = [word.replace("FILE", f"{folder}/quality.txt") for word in words]
+    pairs = f"pairs={folder}/pairs.csv"
+    mine = result_of(folder, "eval", "m", *given, *set_of(folder), "far=0.1", "flip=false")
+    theirs = result_of(folder, "eval", str(features), *given, pairs, "far=0.1")
+    differing = {"model", "about_model", "threshold"}
+    assert {key: value for key, value in mine.items() if key not in {*differing, "figures"}} == {
+        key: value for key, value in theirs.items() if key not in {*differing, "figures"}
+    }
+    assert theirs["threshold"] == pytest.approx(mine["threshold"], abs=1e-6)
+    with_images = run("eval", str(features), *given, *set_of(folder), "far=0.1")
+    assert "images: for a model" in str(with_images.exception)
+
+
+def test_what_embeddings_alone_cannot_tell(folder: Path, features: Path, tmp_path: Path) -> None:
+    pairs = f"pairs={folder}/pairs.csv"
+    for words, message in (
+        (["eval", features, "robustness", pairs, "far=0.1"], "robustness needs a network"),
+        (["eval", features, "quality", pairs, "far=0.1", "quality_of=dropout"], "quality_of=dropout needs a network"),
+        (["doctor", features, "pairs", pairs], "nothing of what the network was fed"),
+        (["eval", features, "fairness", pairs, "flip=true"], "flip: for a model"),
+        (["compare", features, features, "pairs", pairs, "cache=x"], "cache: for a model"),
+        (["eval", "m", "fairness", pairs, "names=a"], "names belongs to embeddings in a file"),
+    ):
+        assert message in str(run(*map(str, words)).exception)
+    whole = np.load(features)
+    units = whole["embedding"] / np.linalg.norm(whole["embedding"], axis=1, keepdims=True)
+    np.savez(tmp_path / "unit.npz", path=whole["path"], embedding=units)
+    refused = run("eval", f"{tmp_path}/unit.npz", "quality", pairs, "far=0.1")
+    assert "all embeddings have one length" in str(refused.exception)
+
+
+def test_a_network_and_embeddings_are_compared(folder: Path, features: Path, tmp_path: Path) -> None:
+    found = result_of(folder, "compare", str(features), "m", "pairs", *set_of(folder), "intervals=20", "flip=false")
+    assert all(row["value"] == pytest.approx(0, abs=1e-6) for row in found["differences"].values())
+    whole = np.load(features)
+    np.save(tmp_path / "rows.npy", whole["embedding"])
+    (tmp_path / "list.txt").write_text("".join(f"{name}\n" for name in whole["path"]))
+    words = ["compare", f"{tmp_path}/rows.npy", str(features), "pairs", f"pairs={folder}/pairs.csv", "intervals=20"]
+    both = result_of(folder, *words, f"a.names={tmp_path}/list.txt")
+    assert both["mcnemar"] == {"only_first": 0, "only_second": 0, "p_value": 1.0}
+
+
+def test_an_analysis_is_a_result_for_reports(folder: Path) -> None:
+    """What the analysis found stands among the figures, with the errors behind it."""
+    from faceprint.evaluation.result import read_result
+
+    given = [*set_of(folder), "far=0.1"]
+    plain = result_of(folder, "eval", "m", "fairness", *given)
+    figures = {(each.set, each.name): each for each in read_result(folder / "result.json").figures}
+    oak = figures["pairs.csv, oak", "FNMR"]
+    assert (oak.errors, oak.trials) == (plain["groups"]["oak"]["false_non_matches"], 12)
+    assert oak.interval is not None
+    assert oak.interval.low <= oak.value <= oak.interval.high
+    assert figures["pairs.csv", "garbe"].value == plain["summary"]["garbe"]
+    result_of(folder, "eval", "m", "ageing", *given, "years=0,2", "draws=50")
+    bands = [each.interval for each in read_result(folder / "result.json").figures]
+    assert [(band.level, "50 bootstrap draws" in band.method) for band in bands if band] == [(0.98, True)] * 2
+    plain = result_of(folder, "eval", "m", "quality", *given)
+    (curve,) = read_result(folder / "result.json").curves
+    assert (curve.kind, curve.set, curve.y[0]) == ("discard", "pairs.csv, by norm", plain["fnmr"]["0.00"])
+    plain = result_of(folder, "eval", "m", "robustness", *given, "kinds=mask")
+    named = {each.name: each.value for each in read_result(folder / "result.json").figures}
+    assert named["FNMR, threshold of the clean images, mask 1 of the images, both degraded"] == plain["rows"][1]["fnmr"]
+
+
+def test_over_the_far_that_was_asked_for_alone(folder: Path) -> None:
+    given = result_of(folder, "eval", "m", "fairness", *set_of(folder), "threshold=0.5")
+    assert [group["fmr_over_far"] for group in given["groups"].values()] == [None, None]
 
 
 def test_doctor_says_that_generated_people_say_little(folder: Path) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from faceprint.errors import UserError
-from faceprint.evaluation.calibration import calibrate, check_support, people_of
-from faceprint.evaluation.pairs import PairSet, synthetic_pairs
+from faceprint.evaluation.calibration import calibrate, check_support
 
 
 def drawn(people: int, spread: float = 0.1, seed: int = 0):
@@ -102,24 +101,3 @@ def test_supported(far: float, num: int, expected: str) -> None:
 def test_refused(far: float, num: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_support(far, num)
-
-
-def test_people_by_names_and_by_connection() -> None:
-    generated = synthetic_pairs(6, 3, 12, size=(32, 32))
-    (first, second), how = people_of(generated)
-    assert how == "names of the images"
-    assert np.array_equal(first == second, generated.same)
-    unnamed = PairSet(
-        "bin",
-        names=list("abcdef"),
-        read=generated.read,
-        first=np.array([0, 1, 3, 0]),
-        second=np.array([1, 2, 4, 5]),
-        same=np.array([True, True, True, False]),
-        fold=np.ones(4, np.int64),
-        keys=range(6),
-    )
-    (first, second), how = people_of(unnamed)
-    assert how == "images connected by same pairs"
-    assert first[0] == first[1] == second[1] == first[3] != first[2] == second[2]
-    assert second[3] not in (first[0], first[2])

@@ -101,7 +101,7 @@ def test_a_hit_does_not_touch_the_model(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_whatever_the_embeddings_depend_on_misses(tmp_path: Path) -> None:
+def test_whatever_the_embeddings_depend_on_misses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, images = Counting(), generated(5)
     embed_set(network.embedder(), images, cache=tmp_path)
     changed = [
@@ -112,6 +112,7 @@ def test_whatever_the_embeddings_depend_on_misses(tmp_path: Path) -> None:
         (network.embedder(), generated(5, "other images"), {}),
         (network.embedder(), generated(6), {}),
         (network.embedder(), replace(images, resize_short=True), {}),
+        (replace(network.embedder(), runs_on="cuda"), images, {}),
         (network.embedder(), images, {"flip": False}),
         (network.embedder(), images, {"dtype": "float16"}),
     ]
@@ -120,6 +121,10 @@ def test_whatever_the_embeddings_depend_on_misses(tmp_path: Path) -> None:
         embed_set(embedder, given, cache=tmp_path, **how)
         assert network.views > before, number
     assert len(list(tmp_path.iterdir())) == 1 + len(changed)
+    monkeypatch.setattr("faceprint.evaluation.embeddings.__version__", "of another day")
+    embed_set(network.embedder(), images, cache=tmp_path)
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 2 + len(changed)
     before = network.views
     embed_set(network.embedder(), images, cache=tmp_path, batch_size=2)  # of no consequence
     assert network.views == before

@@ -72,10 +72,29 @@ def test_by_hand(lists) -> None:
         allowed = int(float(point["fmr"]) * len(different) + 1e-9)
         assert point["false_matches"] == allowed
         assert point["fnmr"] == pytest.approx(np.mean([score <= different[allowed] for score in same]))
+    roc, cmc, open_set = result["curves"]
+    for far, tar in zip(roc["x"], roc["y"], strict=True):
+        limit = ([*different, -2.0])[round(far * len(different))]
+        assert tar == np.mean([score > limit for score in same])
+    assert (cmc["x"][0], cmc["x"][-1], cmc["y"][-1]) == (1, 12, 1.0)
+    assert dict(zip(cmc["x"], cmc["y"], strict=True)) == {
+        r: np.mean([rank <= r for rank in ranks]) for r in [1, *sorted({*ranks} - {1, 12}), 12]
+    }
+    for fpir, fnir in zip(open_set["x"], open_set["y"], strict=True):
+        reached = [np.mean([not (s[w] > t and r == 1) for (s, w), r in zip(mated, ranks, strict=True)])
+                   for t in thresholds_of(fpir, tops, [s[w] for s, w in mated])]  # fmt: skip
+        assert min(abs(fnir - each) for each in reached) < 1e-9
+    assert open_set["y"][-1] == pytest.approx(np.mean([rank > 1 for rank in ranks]))  # a threshold saves no mate
     tables = task.tables({**result, "model": "m"})
     assert "36 mated + 60 non-mated searches among 12 enrolled" in tables[0].title
     assert all(len(row) == len(table.columns) for table in tables for row in table.rows)
     json.dumps(result)
+
+
+def thresholds_of(fpir: float, tops: list[float], own: list[float]) -> list[float]:
+    """All distinct thresholds at which as many searches without mate find somebody."""
+    count = round(fpir * len(tops))
+    return [t for t in [2.0, *tops, *own, -2.0] if sum(top > t for top in tops) == count]
 
 
 def test_a_closed_set_and_unreadable_images(lists) -> None:
@@ -86,6 +105,7 @@ def test_a_closed_set_and_unreadable_images(lists) -> None:
     chosen[[0, 24]] = 0
     result = task.score(EmbeddingSet(vectors=chosen, names=features.names[:60], unreadable={0: "torn", 24: "torn"}))
     assert result["identification_det"] == []
+    assert [curve["kind"] for curve in result["curves"]] == ["roc", "cmc"]
     assert (result["failures_to_enrol"], result["failures_to_acquire"]) == (1, 1)
     assert 1 / 36 <= result["fnir_at_rank"]["10"] < 1
 

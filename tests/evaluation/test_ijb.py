@@ -74,6 +74,11 @@ def test_verification_by_hand(ijb: SyntheticIjb, norm: bool, score: bool, norms:
         assert result["thresholds"][name] == pytest.approx(threshold, abs=1e-6)
         _, place = min(list(zip(abs(far[::-1] - float(name)), range(len(far)), strict=True)))
         assert result["tar_at_nearest_far"][name] == pytest.approx(tar[::-1][place])
+    (curve,) = result["curves"]
+    falling = [*sorted(scores[~same].tolist(), reverse=True), -2.0]
+    points = list(zip(curve["x"], curve["y"], strict=True))
+    assert (len(points) > 10, points[0][0], points[-1]) == (True, 0.0, (1.0, 1.0))
+    assert all(tar == np.mean(scores[same] > falling[round(far * (~same).sum())]) for far, tar in points)
     assert result["not_as_published"]["faces"] == {"found": len(ijb.names), "published": 469_375}
     shown = task.tables({**result, "model": "m"})
     assert "IJB-C 1:1, " + result["flags"] in shown[0].title
@@ -116,6 +121,14 @@ def test_search_by_hand(ijb: SyntheticIjb) -> None:
             limit = sorted(tops, reverse=True)[allowed]
             expected = np.mean([own > limit and place == 1 for own, place in mates])
             assert side["tpir_at_fpir"][fpir] == expected
+        cmc, open_set = (curve for curve in result["curves"] if curve["set"] == f", {name}")
+        places = [place for _, place in mates]
+        assert cmc["x"][-1] == len(gallery)
+        assert all(y == np.mean([place <= x for place in places]) for x, y in zip(cmc["x"], cmc["y"], strict=True))
+        found = {(x, y) for x, y in zip(open_set["x"], open_set["y"], strict=True)}
+        limit = sorted(tops, reverse=True)[1]
+        missed = float(np.mean([not (own > limit and place == 1) for own, place in mates]))
+        assert any(x == pytest.approx(1 / len(tops)) and y == pytest.approx(missed) for x, y in found)
         place = int(len(tops) * 0.1) - 1
         limit = sorted(tops, reverse=True)[place]
         published = float(np.mean([own > limit and rank == 1 for own, rank in mates]))

@@ -215,6 +215,12 @@ def test_a_folder_of_features_and_a_file_give_one_result(devkit: Path, cleaned: 
     ranks = plain(vectors, ids, distractors, 0.0)["ranks"]
     assert by_folder["sizes"]["30"]["rank"]["1"] == np.mean(np.array(ranks) == 0)
     assert by_folder["sizes"]["30"]["num_searches"] == 3 * 4 * 3
+    assert [(each["set"], each["kind"]) for each in by_folder["curves"]] == [
+        (f", {size} distractors", kind) for size in (10, 30) for kind in ("cmc", "roc")
+    ]
+    cmc = by_folder["curves"][2]
+    assert cmc["x"][-1] == 31
+    assert all(y == np.mean(np.array(ranks) < x) for x, y in zip(cmc["x"], cmc["y"], strict=True))
     assert by_folder["sizes"]["30"]["verification"]["full"]["impostors"] == 12 * 30  # noises are rejected impostors
     assert json.loads((devkit / "out" / "cmc_facescrub_megaface_30.json").read_text())["cmc"][0][0] == 0
 

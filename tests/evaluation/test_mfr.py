@@ -53,6 +53,11 @@ def test_all_to_all_is_brute_force(far: float, noise: float) -> None:
     expected = brute_force(vectors[i], vectors[j], ids[i] == ids[j], far)
     found = all_to_all(vectors, ids, far, device="cpu")
     assert {key: found[key] for key in expected} == expected
+    scores, same = np.einsum("pd,pd->p", *vectors[[i, j]].astype(np.float64)), ids[i] == ids[j]
+    falling = np.sort(scores[~same])[::-1]
+    for x, y in zip(found["roc"]["x"], found["roc"]["y"], strict=True):
+        assert y == np.mean(scores[same] > falling[round(x * len(falling))] + 1e-13)
+    assert found["roc"]["x"][-1] == found["false_accepts"] / found["num_different"]
 
 
 @pytest.mark.parametrize("far", [0.0, 1e-3, 0.1])
@@ -125,6 +130,7 @@ def test_sets_of_a_list(listed: Path) -> None:
         "children": (3, 1, 2, 0.2),
         "mask": (4, 2, 2, 0.5),
     }  # fmt: skip
+    assert [curve["set"] for curve in result["curves"]] == ["-ALL", "-African", "-Asian", "-Children", "-MASK"]
     assert result["ranking"] == 0.25 * sets["mask"]["tar"] + 0.75 * sets["all"]["tar"]
     cosines = {}
     vectors = {row[0]: source.embeddings.vectors[i].astype(float) for i, row in enumerate(ROWS)}

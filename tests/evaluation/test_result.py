@@ -14,13 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faceprint.errors import UserError
-from faceprint.evaluation.describe import Scored, describe, thin
+from faceprint.evaluation.curves import thin
+from faceprint.evaluation.describe import Scored, describe
 from faceprint.evaluation.figures import wilson
 from faceprint.evaluation.metrics import verification_accuracy
 from faceprint.evaluation.page import compare, write_page, write_tables
+from faceprint.evaluation.page.tables import interval_text
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import Evaluation, summarize
 from faceprint.evaluation.result import MAX_RESULT_BYTES, AboutData, AboutModel, Figure, Result, WorstPair, read_result
+from faceprint.evaluation.uncertainty import interval_result
 
 
 def scored(num_pairs: int = 200, folds: int = 3) -> Scored:
@@ -158,6 +161,35 @@ def test_comparison_in_the_layout_of_the_tables(tmp_path: Path) -> None:
     assert rows == [["model", "LFW accuracy", "CFP accuracy"], [comparison.names[0], "0.9983", ""], rows[2]]
     assert r"A0\_\&\%" in (tmp_path / "comparison.tex").read_text()
     assert r"99.83 & –" in (tmp_path / "comparison.tex").read_text()
+
+
+def test_every_table_says_how_intervals_were_made(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    drawn = interval_result_of(scored())
+    result = describe(drawn, data="lfw.bin")
+    methods = {figure.name: figure.interval.method for figure in result.figures if figure.interval}
+    assert "30 bootstrap draws of " in methods["accuracy"]
+    comparison = compare([result, result_of("theirs", published=True, LFW=0.9)])
+    write_tables(comparison, csv=tmp_path, latex=tmp_path)
+    rows = list(csv.DictReader((tmp_path / "figures.csv").open()))
+    assert {row["figure"]: row["method"] for row in rows if row["method"]} == methods
+    assert {row["level"] for row in rows if row["method"]} == {"0.95"}
+    by_name = {figure.name: figure for figure in result.figures}
+    text = (tmp_path / "figures.tex").read_text()
+    assert text.count(r"\multicolumn{6}{l}{$^{1}$ 95 \%, 30 bootstrap draws of") == 1
+    cell = interval_text(by_name["accuracy"])
+    assert f" & {cell}$^{{1}}$ & " in text
+    assert "theirs" not in text
+    write_page(comparison, [], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert f"<td>{cell}<sup>1</sup></td>" in page
+    assert '<p class="note"><sup>1</sup> 95 %, 30 bootstrap draws of ' in page
+
+
+def interval_result_of(given: Scored) -> Scored:
+    (evaluation,) = given.evaluations.values()
+    drawn = interval_result(evaluation, evaluation.pairs, 30)
+    return Scored({**given.result, "intervals": drawn}, given.evaluations)
 
 
 def test_thumbnails_come_from_the_folder_alone(tmp_path: Path) -> None:

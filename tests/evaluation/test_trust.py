@@ -14,10 +14,19 @@ from faceprint.data.pixels import InputSpec
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
 from faceprint.evaluation.doctor import diagnose, overrides, separation, separations, some_of
+from faceprint.evaluation.embeddings import ImageSet
 from faceprint.evaluation.hardest import hardest, hardest_sheet, write_hardest
 from faceprint.evaluation.pairs import PairSet, synthetic_pairs
 from faceprint.evaluation.people import people_of
-from faceprint.evaluation.robustness import SWEEPS, augmentation_of, degraded, rates, supported_far
+from faceprint.evaluation.robustness import (
+    SWEEPS,
+    augmentation_of,
+    degraded,
+    degraded_images,
+    rates,
+    supported_far,
+)
+from faceprint.evaluation.sources import ModelSource
 from faceprint.inference.embedder import Embedder
 
 
@@ -82,13 +91,32 @@ def test_stronger_is_farther_from_the_image(kind: str) -> None:
     images = [faces[i][0] for i in range(6)]
     away = []
     for strength in SWEEPS[kind].strengths:
-        made = list(degraded(images, augmentation_of(kind, strength), seed=1))
+        made = [degraded(image, augmentation_of(kind, strength), 1, number) for number, image in enumerate(images)]
         assert [image.dtype for image in made] == [np.uint8] * 6
-        again = list(degraded(images, augmentation_of(kind, strength), seed=1))
-        assert (np.stack(made) == np.stack(again)).all()
+        again = degraded(images[5], augmentation_of(kind, strength), 1, 5)  # whatever was degraded before
+        assert (made[5] == again).all()
         away.append(np.abs(np.stack(made).astype(float) - np.stack(images)).mean())
     assert away[0] > 0.3
     assert away == sorted(away)
+
+
+def test_what_degraded_images_are_known_by() -> None:
+    """A changed kind, strength, seed or set is another; images degraded again are the same."""
+    images = synthetic_pairs(3, 2, 6, size=(32, 32)).images
+    spec = InputSpec(size=(32, 32))
+
+    def known(kind: str = "blur", strength: float = 2, seed: int = 0, of: ImageSet = images) -> str:
+        fingerprint = degraded_images(of, spec, kind, strength, seed).fingerprint
+        assert fingerprint is not None
+        return fingerprint()
+
+    other = synthetic_pairs(3, 2, 6, size=(32, 32), seed=1).images
+    all_different = [known(), known(strength=3), known(seed=1), known("mask", 1), known(of=other)]
+    assert len(set(all_different)) == 5
+    assert known() == all_different[0]
+    assert degraded_images(replace(images, fingerprint=None), spec, "blur", 2).fingerprint is None
+    read = degraded_images(images, spec, "blur", 2).read(1)
+    assert (read == degraded(images.read(1), augmentation_of("blur", 2), 0, 1)).all()
 
 
 def test_rates_keep_the_old_threshold() -> None:
@@ -142,7 +170,7 @@ def fold_by_colour() -> PairSet:
 def test_the_doctor_finds_the_scale(mean: float, std: float) -> None:
     wants = InputSpec(mean=mean, std=std)
     given = InputSpec(mean=0.0, std=1.0) if std != 1 else InputSpec()
-    result = diagnose(patient(wants, given), fold_by_colour())
+    result = diagnose(ModelSource(patient(wants, given)), fold_by_colour())
     assert (result["best"]["mean"], result["best"]["std"]) == (mean, std)
     assert result["findings"][0]["question"] == "scale"
     assert result["findings"][0]["significant"]
@@ -153,12 +181,12 @@ def test_the_doctor_finds_the_scale(mean: float, std: float) -> None:
 def test_the_doctor_finds_the_colour_order() -> None:
     """The last channel is the noisy one; fed in the other order the network takes it for the first."""
     given = InputSpec(colour="bgr")
-    result = diagnose(patient(InputSpec(), given), fold_by_colour())
+    result = diagnose(ModelSource(patient(InputSpec(), given)), fold_by_colour())
     assert overrides(result["best"], given) == ["input.colour=rgb"]
 
 
 def test_a_healthy_patient_keeps_what_it_has() -> None:
-    result = diagnose(patient(InputSpec(), InputSpec()), fold_by_colour())
+    result = diagnose(ModelSource(patient(InputSpec(), InputSpec())), fold_by_colour())
     assert result["best"]["name"] == result["as_configured"]["name"]
     assert overrides(result["best"], InputSpec()) == []
     assert [finding["question"] for finding in result["findings"]] == ["scale", "colour", "crop", "flip"]
@@ -168,10 +196,10 @@ def test_a_blind_patient_is_called_so() -> None:
     noise = np.random.default_rng(0)
     made: Callable[[np.ndarray], np.ndarray] = lambda batch: noise.normal(size=(len(batch), 16)).astype(np.float32)  # noqa: E731
     blind = Embedder(features=made, input=InputSpec(), embedding_dim=16, name="blind")
-    assert not diagnose(blind, fold_by_colour())["told_apart"]
+    assert not diagnose(ModelSource(blind), fold_by_colour())["told_apart"]
     dead = replace(blind, features=lambda batch: np.zeros((len(batch), 16), np.float32))
     with pytest.raises(UserError, match="zero or not finite in every way"):
-        diagnose(dead, fold_by_colour())
+        diagnose(ModelSource(dead), fold_by_colour())
 
 
 def test_some_pairs_of_a_set() -> None:
@@ -183,4 +211,4 @@ def test_some_pairs_of_a_set() -> None:
     assert ((people[few.first] == people[few.second]) == few.same).all()
     assert (few.read(3) == pairs.read(list(pairs.names).index(few.names[3]))).all()
     with pytest.raises(UserError, match="10 of each"):
-        diagnose(patient(InputSpec(), InputSpec()), some_of(pairs, 5))
+        diagnose(ModelSource(patient(InputSpec(), InputSpec())), some_of(pairs, 5))

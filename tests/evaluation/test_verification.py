@@ -214,6 +214,14 @@ def test_the_command(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (CALLS, again["sets"]["lfw"]["images_computed"]) == ([], 0)
     assert again["sets"]["lfw"]["images_per_second"] is None
     assert again["mean_accuracy"] == result["mean_accuracy"]
+    drawn = CliRunner().invoke(app, ["m", "verification", *options, "intervals=20", "--json", "-"])
+    sets_drawn = json.loads(drawn.stdout)
+    accuracy = sets_drawn["sets"]["lfw"]["intervals"]["figures"]["accuracy"]
+    assert accuracy["low"] <= result["sets"]["lfw"]["accuracy"] <= accuracy["high"]
+    assert drawn.stderr.count("20 draws of") == 2
+    methods = [each["interval"]["method"] for each in sets_drawn["figures"] if each["name"] == "EER"]
+    assert all("20 bootstrap draws of" in method for method in methods)
+    assert len(methods) == 2
     alone = CliRunner().invoke(
         app, ["m", "pairs", f"images={sets / 'lfw'}", f"pairs={sets / 'lfw' / 'pairs.txt'}", options[2]]
     )

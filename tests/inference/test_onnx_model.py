@@ -86,6 +86,12 @@ def test_weights_in_a_file_beside_it(tmp_path):
     assert (tmp_path / "a.data").stat().st_size > 0
     images = noise(2, SIZE)
     np.testing.assert_allclose(faceprint.load(tmp_path / "a.onnx").embed(images), by_formula(images), atol=1e-4)
+    before = faceprint.load(tmp_path / "a.onnx").content_hash
+    assert before is not None
+    told = before()
+    content = (tmp_path / "a.data").read_bytes()
+    (tmp_path / "a.data").write_bytes(content[::-1])
+    assert before() != told  # else the cache would take the embeddings of the old weights
     (tmp_path / "a.data").unlink()
     with pytest.raises(UserError, match="cannot be read"):
         faceprint.load(tmp_path / "a.onnx")

@@ -26,8 +26,8 @@ def iresnet_parameters(units: list[int], dim: int) -> int:
     return total + 2 * 512 + (512 * 7 * 7 * dim + dim) + 2 * dim
 
 
-def mobilefacenet_parameters(dim: int) -> int:
-    """Counted from the definition of `mbf`: scale 2, blocks 1-4-6-2."""
+def mobilefacenet_parameters(dim: int, scale: int, units: list[int]) -> int:
+    """Counted from the definition: `mbf` has scale 2 and blocks 1-4-6-2, `mbf_large` 4 and 2-8-12-4."""
 
     def block(cin: int, cout: int, kernel: int, groups: int = 1, act: bool = True) -> int:
         return conv(cin, cout, kernel, groups) + (3 if act else 2) * cout
@@ -35,10 +35,14 @@ def mobilefacenet_parameters(dim: int) -> int:
     def bottleneck(cin: int, cout: int, expand: int) -> int:
         return block(cin, expand, 1) + block(expand, expand, 3, expand) + block(expand, cout, 1, act=False)
 
-    total = block(3, 128, 3) + block(128, 128, 3, 64)
-    for cin, cout, count, down, expand in ((128, 128, 4, 128, 128), (128, 256, 6, 256, 256), (256, 256, 2, 512, 256)):
+    stem, *counts = units
+    narrow, wide = 64 * scale, 128 * scale
+    total = block(3, narrow, 3)
+    total += block(narrow, narrow, 3, 64) if stem == 1 else stem * bottleneck(narrow, narrow, 128)
+    rows = ((narrow, narrow, 128, 128), (narrow, wide, 256, 256), (wide, wide, 512, 256))
+    for count, (cin, cout, down, expand) in zip(counts, rows, strict=True):
         total += bottleneck(cin, cout, down) + count * bottleneck(cout, cout, expand)
-    total += block(256, 512, 1)
+    total += block(wide, 512, 1)
     return total + conv(512, 512, 7, 512) + 2 * 512 + 512 * dim + 2 * dim
 
 
@@ -49,6 +53,7 @@ DEPTHS = {
     "r100": [3, 13, 30, 3],
     "r200": [6, 26, 60, 6],
 }
+MOBILE = {"mbf": (2, [1, 4, 6, 2]), "mbf_large": (4, [2, 8, 12, 4])}
 # Measured on the published code (design notes): millions of parameters, MiB of state.
 PUBLISHED = {
     "r18": (24.026, 91.7),
@@ -57,6 +62,7 @@ PUBLISHED = {
     "r100": (65.156, 248.8),
     "r200": (118.834, 453.8),
     "mbf": (2.060, 7.95),
+    "mbf_large": (6.315, 24.3),
 }
 
 
@@ -64,12 +70,18 @@ PUBLISHED = {
 def test_parameters_are_the_published_ones_to_the_last(name: str) -> None:
     with torch.device("meta"):
         network = create_model(name)
-    counted = mobilefacenet_parameters(512) if name == "mbf" else iresnet_parameters(DEPTHS[name], 512)
+    counted = mobilefacenet_parameters(512, *MOBILE[name]) if name in MOBILE else iresnet_parameters(DEPTHS[name], 512)
     assert sum(weight.numel() for weight in network.parameters()) == counted
     millions, mebibytes = PUBLISHED[name]
     assert round(counted / 1e6, 3) == millions
     state = sum(value.numel() * value.element_size() for value in network.state_dict().values()) / 2**20
     assert state == pytest.approx(mebibytes, abs=0.051)
+
+
+def test_r2060_is_counted_too() -> None:
+    with torch.device("meta"):
+        network = create_model("r2060")
+    assert sum(weight.numel() for weight in network.parameters()) == iresnet_parameters([3, 128, 896, 3], 512)
 
 
 def test_the_mobilefacenet_of_the_paper() -> None:

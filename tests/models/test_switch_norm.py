@@ -129,6 +129,18 @@ def test_agreeing_choices_are_torchs_own_layers(kind: int, layer: type[nn.Module
     assert hardened(0, 1).plain().__class__ is SwitchNorm2d
 
 
+@pytest.mark.parametrize(("options", "parts"), [({"sync": True}, 1), ({"stat_group": 2}, 2)])
+def test_a_layer_hardened_to_batch_statistics_trains_as_batch_norm(options: dict[str, int], parts: int) -> None:
+    """Whichever images the statistics are over: the variance that it divides by is batch norm's, the biased one."""
+    x = torch.randn(4, 5, 3, 3) * 2 + 1
+    norm = SwitchNorm2d(5, argmax=True, **options)  # pyright: ignore
+    halves = [nn.BatchNorm2d(5) for _ in range(parts)]
+    expected = torch.cat([layer(part) for layer, part in zip(halves, x.chunk(parts), strict=True)])
+    assert torch.allclose(norm(x), expected, atol=1e-5)
+    running = torch.stack([layer.running_var for layer in halves if layer.running_var is not None]).mean(0)
+    assert torch.allclose(norm.running_var, running, atol=1e-5)
+
+
 def test_a_choice_survives_saving_and_trains_no_logits() -> None:
     norm = hardened(0, 1)
     other = SwitchNorm2d(5, argmax=True)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from faceprint.classifier import PartialFC
+from faceprint.classifier import PartialFC, TripletLoss
 from faceprint.margins import MARGINS
 from faceprint.margins.plain import Plain
 
@@ -91,3 +91,41 @@ def test_loss_gradients_and_centres_are_those_of_one_process(processes: int, opt
             for one, other in zip(part[name][1:], expected[1:], strict=True):
                 scale = max(1.0, float(other.abs().max()))
                 assert torch.allclose(one, other, rtol=1e-4, atol=1e-5 * scale), name
+
+
+def triplet_step(mine: slice) -> dict[str, list[Tensor]]:
+    """Loss, gradient and statistics of a linear network under each kind of mining, in this process."""
+    generator = torch.Generator().manual_seed(4)
+    images, labels = torch.randn(9, F, generator=generator), torch.tensor([0, 1, 1, 2, 0, 3, 2, 1, 0])
+    results: dict[str, list[Tensor]] = {}
+    for mining in ("batch_hard", "semi_hard"):
+        weight = torch.randn(D, F, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        loss, seen = TripletLoss(0.8, mining).measure(images[mine] @ weight.T, labels[mine])  # pyright: ignore
+        loss.backward()
+        assert weight.grad is not None
+        if dist.is_initialized():  # as DistributedDataParallel does
+            dist.all_reduce(weight.grad)
+            weight.grad /= dist.get_world_size()
+        statistics = [seen.target_cosine, seen.lowest_cosine, seen.accuracy, seen.embedding_norm]
+        results[mining] = [loss.detach(), weight.grad, *statistics]
+    return results
+
+
+def triplet_process(rank: int, sizes: list[int], folder: str) -> None:
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", store, rank=rank, world_size=len(sizes), timeout=timedelta(seconds=60))
+    first = sum(sizes[:rank])
+    torch.save(triplet_step(slice(first, first + sizes[rank])), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_triplets_are_those_of_the_whole_batch(processes: int, tmp_path: Path) -> None:
+    mp.spawn(triplet_process, (SIZES[processes], str(tmp_path)), nprocs=processes)
+    whole = triplet_step(slice(0, 9))
+    for rank in range(processes):
+        part = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for mining, expected in whole.items():
+            for one, other in zip(part[mining], expected, strict=True):
+                assert torch.allclose(one, other, rtol=1e-5, atol=1e-6), mining

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from faceprint.classifier import TripletLoss
+from faceprint.classifier import PartialFC, TripletLoss
 from faceprint.config import Config, MarginConfig
 from faceprint.errors import UserError
 from faceprint.margins import MARGINS, AdaCos, ElasticFace, UniFace
 from faceprint.recipe import load_config
+from faceprint.training import guard
 from faceprint.training.loop import add_gradients, train
 from faceprint.training.optim import set_options
 from faceprint.training.run import open_run
@@ -174,3 +175,27 @@ def test_every_margin_takes_a_training_step(tiny: Tiny, name: str) -> None:
     torch.manual_seed(0)
     loss, _ = add_gradients(trainer, torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 3]))
     assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.5])
+def test_what_a_margin_learns_counts_once_in_the_gradient_norm(
+    tiny: Tiny, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Centres are divided among processes, and their squares summed over them: here three with the same ones."""
+    trainer = build_trainer(tiny("margin={name: uniface}", f"classifier.sample_rate={rate}"))
+    torch.manual_seed(0)
+    add_gradients(trainer, torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 3]))
+    assert isinstance(trainer.classifier, PartialFC)
+    assert isinstance(trainer.margin, UniFace)
+    sampled = [grad for _, grad in trainer.classifier.gradients]
+    centres = sampled[0] if rate < 1 else trainer.classifier.centres.grad
+    bias = trainer.margin.bias.grad
+    assert centres is not None
+    assert bias is not None
+    bias.fill_(1000.0)
+    of_network = sum(float(grad.square().sum()) for grad in trainer.network_gradients())
+    monkeypatch.setattr(guard, "world_size", lambda: 3)
+    monkeypatch.setattr(guard.dist, "all_reduce", lambda squares: squares.mul_(3))
+    expected = (of_network + 3 * float(centres.square().sum()) + 1000.0**2) ** 0.5
+    assert float(guard.gradient_norm(trainer)) == pytest.approx(expected, rel=1e-5)
+    assert len(trainer.gradients()) == len(trainer.network_gradients()) + 2

@@ -109,7 +109,7 @@ def test_searches_and_templates_beside_the_published_figures(
     folder: Path, searched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("faceprint.evaluation.ijb.check_counts", lambda *_, **__: {})
-    monkeypatch.setattr("faceprint.evaluation.figures.PUBLISHED_DISTRACTORS", 40)
+    monkeypatch.setattr("faceprint.evaluation.megaface.PUBLISHED_DISTRACTORS", 40)
     model, models = folder / "models" / RECIPE, searched.parent
     for recipe in ("arcface_torch/r50", RECIPE):
         shutil.copytree(model, models / recipe)
@@ -191,6 +191,17 @@ def expected_figures(result: dict[str, Any]) -> dict[tuple[str, str], float]:
         ("MegaFace", "rank-1"): size["rank"]["1"],
         ("MegaFace", "TPR@FPR=1e-6"): size["verification"]["devkit"]["tpr"],
     }
+
+
+def test_the_model_itself_in_the_place_of_a_folder(folder: Path) -> None:
+    """As a hub gives it; with intervals over people."""
+    keys = [f"data={folder}/data", f"models={folder}/models/{RECIPE}", "intervals=20", "skip_unreadable=true"]
+    done = run("eval", RECIPE, *keys, "--json", f"{folder}/own.json")
+    assert done.exit_code == 0, done.output
+    drawn = [figure.interval.method for figure in read_result(folder / "own.json").each[0].figures if figure.interval]
+    assert any("20 bootstrap draws" in method for method in drawn)
+    with pytest.raises(UserError, match="is one model; all rows need a folder"):
+        raise run("eval", "all", *keys[:2]).exception
 
 
 def test_all_rows_with_what_is_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

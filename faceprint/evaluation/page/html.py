@@ -16,7 +16,14 @@ from faceprint import __version__
 from faceprint.data.extras import require
 from faceprint.data.images import IMAGE_SUFFIXES, ImageError, read_image
 from faceprint.evaluation.page.pictures import Picture
-from faceprint.evaluation.page.tables import Comparison, errors_text, figure_text, interval_text
+from faceprint.evaluation.page.tables import (
+    Comparison,
+    errors_text,
+    figure_text,
+    interval_methods,
+    interval_text,
+    method_text,
+)
 from faceprint.evaluation.result import Result, WorstPair
 from faceprint.files import write_whole
 
@@ -52,7 +59,9 @@ def write_page(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(figure=figure_text, interval=interval_text, errors=errors_text, url=svg_url)
+    environment.filters.update(
+        figure=figure_text, interval=interval_text, method=method_text, errors=errors_text, url=svg_url
+    )
     shown = [[_shown(pair, images) for pair in result.worst_pairs[:MAX_PAIRS]] for result in comparison.results]
     text = environment.from_string(
         (files("faceprint.evaluation.page") / "page.html").read_text(encoding="utf-8")
@@ -64,6 +73,7 @@ def write_page(
         pictures=drawn,
         has_images=images is not None,
         provenance=provenance_text,
+        interval_methods=interval_methods,
         version=__version__,
     )
     write_whole(output, text.encode(errors="replace"))

@@ -38,7 +38,7 @@ class Picture:
 
 
 def pictures(comparison: Comparison) -> list[Picture]:
-    """ROC, DET, CMC and error-versus-discard of all models, a picture for each set; histograms, one for each model.
+    """ROC, DET, CMC, open-set and error-versus-discard curves of all models, a picture a set; histograms, one a model.
 
     Raises `UserError` where matplotlib is not installed.
     """
@@ -114,9 +114,8 @@ def _curve_figure(drawing: Drawing, lines: list[tuple[int, str, Curve]]) -> Figu
     for number, _, curve in lines:
         # Zero has no place on a logarithmic axis: it is drawn on its edge.
         xs = np.maximum(curve.x, left)
-        where: dict[str, Any] = {"drawstyle": "steps-post"} if curve.kind in ("roc", "det") else {}
         colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
-        axes.plot(xs, curve.y, color=colour, linestyle=style, linewidth=1.8, **where)
+        axes.plot(xs, curve.y, color=colour, linestyle=style, linewidth=1.8, drawstyle="steps-post")
     _legend(axes, axes.get_lines(), [name for _, name, _ in lines])
     _finish(axes, drawing.x, drawing.y)
     return figure
@@ -167,6 +166,9 @@ DRAWINGS = {
     "roc": Drawing("ROC", "FAR: different pairs accepted", "TAR: same pairs accepted", _roc_scale),
     "det": Drawing("DET", "FMR: different pairs accepted", "FNMR: same pairs rejected", _det_scale),
     "cmc": Drawing("CMC", "rank", "probes whose mate is at this rank or before", _cmc_scale),
+    "identification_det": Drawing(
+        "Open set", "FPIR: searches without mate that find somebody", "FNIR: searches that miss their mate", _det_scale
+    ),
     "discard": Drawing("Error versus discard", "fraction discarded", "FNMR", _free_scale),
 }
 

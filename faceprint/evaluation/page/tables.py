@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -61,11 +62,12 @@ def _is_headline(name: str) -> bool:
 
 
 def _merge(results: Sequence[Result]) -> list[Result]:
-    """Results of one model, told by hash or else by name, as one; published ones first."""
-    groups: dict[tuple[bool, str], list[Result]] = {}
+    """Results of one model, told by hash or else by name, fed in one way, as one; published ones first."""
+    groups: dict[tuple[bool, str, str], list[Result]] = {}
     for result in (each for given in results for each in given.each):
         about = result.about_model
-        groups.setdefault((not about.published, about.content_hash or about.name), []).append(result)
+        key = (not about.published, about.content_hash or about.name, json.dumps(about.input, sort_keys=True))
+        groups.setdefault(key, []).append(result)
     return [_joined(groups[key]) for key in sorted(groups, key=lambda key: key[0])]
 
 
@@ -101,6 +103,17 @@ def interval_text(figure: Figure) -> str:
     return f"{low} to {high}"
 
 
+def interval_methods(figures: Iterable[Figure]) -> dict[str, int]:
+    """Each way in which intervals were made, with their level, and its number: the notes below a table."""
+    found = dict.fromkeys(method_text(figure) for figure in figures if figure.interval is not None)
+    return {text: number for number, text in enumerate(found, 1)}
+
+
+def method_text(figure: Figure) -> str:
+    """`95 %, Wilson …`; empty where no interval is known."""
+    return "" if figure.interval is None else f"{100 * figure.interval.level:g} %, {figure.interval.method}"
+
+
 def errors_text(figure: Figure) -> str:
     """`38 of 6,000`, and the false accepts of the threshold."""
     counted = "" if figure.errors is None else f"{figure.errors:,} of {figure.trials or 0:,}"
@@ -109,7 +122,9 @@ def errors_text(figure: Figure) -> str:
 
 
 def write_tables(comparison: Comparison, *, csv: Path | None = None, latex: Path | None = None) -> list[Path]:
-    """Write `comparison.csv` and `figures.csv` into the folder `csv`, `comparison.tex` into `latex`; their paths.
+    """Write `comparison` and `figures` as `.csv` into the folder `csv`, as `.tex` into `latex`; their paths.
+
+    `figures` has every figure that was measured, with its errors, its interval, and how that was made.
 
     In CSV rates are fractions with all digits, and a text that a spreadsheet would compute has a ' before it.
     """
@@ -124,12 +139,17 @@ def write_tables(comparison: Comparison, *, csv: Path | None = None, latex: Path
         write_csv(written[0], ["model", *map(_plain, heads)], rows)
         write_csv(written[1], _FIGURE_HEAD, _figure_rows(comparison))
     if latex is not None:
-        written.append(latex / "comparison.tex")
-        write_whole(written[-1], latex_table(comparison).encode())
+        tables = {"comparison.tex": latex_table(comparison), "figures.tex": latex_figures(comparison)}
+        for name, text in tables.items():
+            written.append(latex / name)
+            write_whole(written[-1], text.encode())
     return written
 
 
-_FIGURE_HEAD = ("model", "set", "figure", "value", "unit", "std", "low", "high", "errors", "trials", "false_accepts")
+_FIGURE_HEAD = (
+    *("model", "set", "figure", "value", "unit", "std", "low", "high", "level", "method"),
+    *("errors", "trials", "false_accepts", "rule"),
+)
 
 
 def _figure_rows(comparison: Comparison) -> list[list[object]]:
@@ -137,12 +157,18 @@ def _figure_rows(comparison: Comparison) -> list[list[object]]:
         [
             *map(_plain, (name, figure.set, figure.name)),
             *(figure.value, figure.unit, figure.std),
-            *((figure.interval.low, figure.interval.high) if figure.interval else (None, None)),
-            *(figure.errors, figure.trials, figure.false_accepts),
+            *_interval_cells(figure),
+            *(figure.errors, figure.trials, figure.false_accepts, _plain(figure.rule)),
         ]
         for name, result in zip(comparison.names, comparison.results, strict=True)
         for figure in result.figures
     ]
+
+
+def _interval_cells(figure: Figure) -> list[object]:
+    """low, high, level and method."""
+    found = figure.interval
+    return [None] * 4 if found is None else [found.low, found.high, found.level, _plain(found.method)]
 
 
 def _plain(text: str) -> str:
@@ -161,6 +187,31 @@ def latex_table(comparison: Comparison) -> str:
     body = "\n".join([*lines[:2], r"\midrule", *lines[2:]])
     columns = "l" + "r" * len(heads)
     return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+
+
+def latex_figures(comparison: Comparison) -> str:
+    """A `tabular` of every figure measured, a row each, with notes on how the intervals were made."""
+    measured = [
+        (name, figure)
+        for name, result in zip(comparison.names, comparison.results, strict=True)
+        if not result.about_model.published
+        for figure in result.figures
+    ]
+    notes = interval_methods(figure for _, figure in measured)
+    rows = [
+        " & ".join([*map(_latex, (name, figure.set, figure.name, figure_text(figure))), _noted(figure, notes),
+                    _latex(errors_text(figure))])
+        for name, figure in measured
+    ]  # fmt: skip
+    heads = " & ".join(("Model", "Set", "Figure", "Value", "Interval", "Errors"))
+    below = [rf"\multicolumn{{6}}{{l}}{{$^{{{number}}}$ {_latex(text)}}}" for text, number in notes.items()]
+    lines = [rf"{line} \\" for line in (heads, *rows, *below)]
+    body = "\n".join([lines[0], r"\midrule", *lines[1 : len(rows) + 1], r"\midrule", *lines[len(rows) + 1 :]])
+    return f"\\begin{{tabular}}{{lllrrl}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+
+
+def _noted(figure: Figure, notes: Mapping[str, int]) -> str:
+    return f"{_latex(interval_text(figure))}$^{{{notes[method_text(figure)]}}}$" if figure.interval else ""
 
 
 def _latex(text: str) -> str:
