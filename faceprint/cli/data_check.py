@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from faceprint.data.check import Check
 
 SourceArgument = Annotated[
-    Path, typer.Argument(metavar="SRC", help="A labelled set: a folder of identities, an image list, …")
+    str,
+    typer.Argument(
+        metavar="SRC",
+        help="A labelled set: a folder of identities, an image list, .rec, shards or Parquet (files or URLs); or a"
+        " recipe, for its data.",
+    ),
 ]
 FastOption = Annotated[bool, typer.Option("--fast", help="Read bytes and headers only: no pixels are decoded.")]
 DetectorOption = Annotated[
@@ -43,8 +48,9 @@ def check(
 ) -> None:
     """Count a labelled set, and look for what spoils training.
 
-    Unreadable and truncated images, copies (by the byte and by the look), identities with a single image, label gaps,
-    odd sizes, crops that are not aligned or have red and blue swapped; public sets are known by their counts.
+    Unreadable, truncated and damaged images, copies (by the byte and by the look), identities with a single image,
+    label gaps, odd sizes, crops that are not aligned or have red and blue swapped; public sets are known by their
+    counts.
 
     Example: faceprint data check crops --output report
     """
@@ -75,17 +81,17 @@ def stats(
     write_json(_look(source, fast, detector_model, workers).result, json_target)
 
 
-def _look(source: Path, fast: bool, detector_model: str | None, workers: int | None) -> Check:
+def _look(source: str, fast: bool, detector_model: str | None, workers: int | None) -> Check:
     from faceprint.data.check import check_source
-    from faceprint.data.formats import open_source
     from faceprint.data.model_files import find_model
     from faceprint.errors import WorkerDied
+    from faceprint.training.open_set import open_set
 
     detector = find_model(detector_model) if detector_model else None
     with progress_bar("checking", "images") as progress:
         try:
             return check_source(
-                open_source(source),
+                open_set(source),
                 decode=not fast,
                 workers=num_cores() if workers is None else workers,
                 detector_model=detector,
@@ -96,7 +102,7 @@ def _look(source: Path, fast: bool, detector_model: str | None, workers: int | N
             raise typer.Exit(1) from error
 
 
-def _print_counts(found: Check, source: Path, json_target: str | None) -> None:
+def _print_counts(found: Check, source: str, json_target: str | None) -> None:
     result = found.result
     spread = result["images_per_identity"]
     rows = [
@@ -113,12 +119,14 @@ def _print_counts(found: Check, source: Path, json_target: str | None) -> None:
         ("copies, same file", f"{_extra(result['duplicates']['exact']):,}"),
         *(_of_pixels(result) if found.scan.decoded else []),
     ]
-    print_table(f"{source}", ["", "value"], rows, json_target=json_target)
+    print_table(source, ["", "value"], rows, json_target=json_target)
 
 
 def _of_pixels(result: dict[str, Any]) -> list[tuple[str, str]]:
     crops, detector = result["crops"], result["detector"]
+    damaged = result["damaged"]
     rows = [
+        ("damaged", "not known: pip install 'faceprint[strict]'" if damaged is None else f"{len(damaged):,}"),
         ("copies, same picture", f"{_extra(result['duplicates']['similar']):,}"),
         ("grey", f"{result['grey']:,}"),
         ("do not look aligned", f"{crops['unaligned_share']:.1%}"),

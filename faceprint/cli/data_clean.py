@@ -50,10 +50,10 @@ def clean(
 
     Example: faceprint data clean crops runs/first --output review
     """
-    from faceprint.data.formats import open_source
     from faceprint.evaluation.cleaning import clean_source, write_cleaning
+    from faceprint.training.open_set import open_named
 
-    labelled = open_source(source)
+    labelled = open_named(source)
     embedder = open_model(model, overrides, device)
     output.mkdir(parents=True, exist_ok=True)
     with progress_bar("embedding", "images") as progress:
@@ -72,7 +72,9 @@ def clean(
 
 def overlap(
     source: SourceArgument,
-    test: Annotated[Path, typer.Argument(metavar="TEST", help="The test set: a folder, an image list, or a .bin.")],
+    test: Annotated[
+        str, typer.Argument(metavar="TEST", help="The test set: a labelled set, as SRC may be, or a .bin.")
+    ],
     model: ModelArgument,
     output: OutputOption,
     pairs: Annotated[
@@ -97,10 +99,10 @@ def overlap(
 
     Example: faceprint data overlap crops lfw.bin runs/first --output review
     """
-    from faceprint.data.formats import open_source
     from faceprint.evaluation.overlap import find_overlap, write_overlap
+    from faceprint.training.open_set import open_named
 
-    labelled, tested = open_source(source), _open_test(test, pairs)
+    labelled, tested = open_named(source), _open_test(test, pairs)
     embedder = open_model(model, overrides, device)
     output.mkdir(parents=True, exist_ok=True)
     with progress_bar("embedding", "images") as progress:
@@ -118,13 +120,13 @@ def overlap(
     _report(found.as_dict(), write_overlap(found, output), output, json_target)
 
 
-def _open_test(test: Path, pairs: Path | None) -> Source | PairSet:
-    from faceprint.data.formats import open_source
+def _open_test(test: str, pairs: Path | None) -> Source | PairSet:
     from faceprint.evaluation.pairs import bin_pairs, file_pairs
+    from faceprint.training.open_set import open_named
 
     if pairs is not None:
-        return file_pairs(test, pairs)
-    return bin_pairs(test) if test.suffix.lower() == ".bin" else open_source(test)
+        return file_pairs(Path(test), pairs)
+    return bin_pairs(Path(test)) if test.lower().endswith(".bin") else open_named(test)
 
 
 def _report(result: dict[str, Any], written: list[Path], output: Path, json_target: str | None) -> None:

@@ -7,11 +7,12 @@ from typing import Annotated, Optional
 
 import typer
 
+from faceprint.cli.data_check import SourceArgument
 from faceprint.cli.output import JsonOption, err, print_table, write_json
 
 
 def bench(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="A labelled set: a folder, list or file of images.")],
+    source: SourceArgument,
     workers: Annotated[
         Optional[int],
         typer.Option(metavar="N", help="Processes that decode. Default: as training has it.", show_default=False),
@@ -25,11 +26,11 @@ def bench(
     Example: faceprint data bench crops --workers 2
     """
     from faceprint.data.benchmark import benchmark_loading
-    from faceprint.data.formats import open_source
     from faceprint.data.loader import default_workers
+    from faceprint.training.open_set import open_set
 
     result = benchmark_loading(
-        open_source(source),
+        open_set(source),
         workers=default_workers() if workers is None else workers,
         batch_size=batch_size,
         images=images,

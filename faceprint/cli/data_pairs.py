@@ -48,10 +48,10 @@ def make(
 
     Example: faceprint data pairs make crops --output pairs.csv --num-pairs 600
     """
-    from faceprint.data.formats import open_source
     from faceprint.data.make_pairs import pair_writer, random_pairs
+    from faceprint.training.open_set import open_set
 
-    labelled = open_source(source)
+    labelled = open_set(source)
     write = pair_writer(output, labelled)
     if hard is None:
         drawn = random_pairs(labelled, num_pairs, folds=folds, seed=seed, max_images=max_images)

@@ -11,6 +11,9 @@ from faceprint.files import write_whole
 CLASS_MAP = "classes.txt"
 """One name a line: the n-th line is the identity of label n, from 0."""
 
+MANIFEST = "manifest.json"
+"""What was written, with checksums."""
+
 
 def beside(path: Path, name: str) -> Path:
     """Where the file `name` of the set at `path` lies: in it for a folder, `train.NAME` for `train.rec`."""

@@ -100,13 +100,24 @@ def _crop_some(job: CropJob, detector: Detector, photographs: Sequence[Photograp
     return [outcomes[photograph.index] for photograph in photographs]
 
 
+def cut(
+    detector: Detector, image: Image, faces: Sequence[Face], *, size: tuple[int, int], choose: str, close_up: bool
+) -> tuple[Image, Face]:
+    """One of the `faces` (at least one) that `detector` found in `image`, upright and to scale, and where it is.
+
+    uint8 (height, width, 3) RGB of `size`; `choose` is a rule of `CHOOSERS`, `close_up` asks for `refine`.
+    """
+    face = choose_face(faces, image.shape[:2], choose)
+    if close_up:
+        face = refine(detector, image, face)
+    return align(image, face.landmarks, size), face
+
+
 def _crop(job: CropJob, detector: Detector, photograph: Photograph, image: Image, faces: Sequence[Face]) -> Outcome:
     if not faces:
         return Outcome(photograph.name)
-    face = choose_face(faces, image.shape[:2], job.choose)
-    if job.detector.refine:
-        face = refine(detector, image, face)
-    crop = np.ascontiguousarray(align(image, face.landmarks, job.size)[..., ::-1])
-    _, encoded = cv2.imencode(f".{job.image_format}", crop, FORMATS[job.image_format])
+    crop, face = cut(detector, image, faces, size=job.size, choose=job.choose, close_up=job.detector.refine)
+    pixels = np.ascontiguousarray(crop[..., ::-1])
+    _, encoded = cv2.imencode(f".{job.image_format}", pixels, FORMATS[job.image_format])
     write_whole(job.destination / job.crop(photograph), encoded.tobytes())
     return Outcome(photograph.name, row=(job.crop(photograph), photograph.name, face_numbers(face)))

@@ -159,7 +159,7 @@ def _connected(ray: Any, cluster: RayCluster) -> Generator[None]:
         ray.init(
             cluster.address, log_to_driver=False, logging_level="ERROR", **(local if cluster.address == "local" else {})
         )
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # so Ray calls what has no better name, such as a node that started too slowly
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"Ray: no cluster at {cluster.address!r} ({reason}); give HOST:PORT, auto or local") from error
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from faceprint.data.parquet import ParquetWriter, parquet_source
 from faceprint.data.record_source import RecordSource, is_record_set
 from faceprint.data.shards import ShardWriter, shard_source
 from faceprint.data.source import Source
-from faceprint.data.storage import is_pattern
+from faceprint.data.storage import is_pattern, is_url, list_files
 from faceprint.data.write_records import RecordSetWriter
 from faceprint.errors import UserError
 from faceprint.registry import Table
@@ -66,8 +67,9 @@ class Format:
     that it holds already, none for a new set; the files are then as the last `checkpoint` stated, and whatever was
     written behind it that is no such file is to be overwritten. `create` is None where sets of this kind are only
     read. A new set whose name ends in `suffix` is of this kind, and one file; any other name is that of a folder, in
-    which the file `main` is the set, or the whole folder where there is no such name. `ordered`: the images are read
-    in the order in which they were written.
+    which the file `main` is the set, or the whole folder where there is no such name. A set in one file brings the
+    files `beside` it, where * stands for its name without suffix. `ordered`: the images are read in the order in which
+    they were written.
     """
 
     recognises: Callable[[Path], bool]
@@ -75,6 +77,7 @@ class Format:
     create: Callable[[Path, Sequence[str], NDArray[np.int64]], SetWriter] | None = None
     suffix: str = ""
     main: str = ""
+    beside: tuple[str, ...] = ()
     ordered: bool = True
 
 
@@ -95,7 +98,17 @@ FORMATS: Table[Format] = Table(
     "data format",
     [
         ("list", Format(lambda path: path.suffix.lower() in LIST_SUFFIXES, image_list)),
-        ("record", Format(is_record_set, RecordSource, RecordSetWriter, suffix=".rec", main="train.rec")),
+        (
+            "record",
+            Format(
+                is_record_set,
+                RecordSource,
+                RecordSetWriter,
+                suffix=".rec",
+                main="train.rec",
+                beside=("*.idx", "*.lst", "property"),
+            ),
+        ),
         ("shards", Format(lambda path: _holds(path, ".tar"), shard_source, ShardWriter, suffix=".tar")),
         ("parquet", Format(lambda path: _holds(path, ".parquet"), parquet_source, ParquetWriter, suffix=".parquet")),
         # last: other kinds are folders too
@@ -110,17 +123,30 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     Raises `UserError` where there is nothing, no format recognises it, or the one that does cannot read it.
     """
     where = Path(path)
-    if where.name.endswith(PARTIAL) or where.parent.name.endswith(PARTIAL):
+    if where.exists() and PARTIAL in (where.suffix, where.parent.suffix):
         raise UserError(f"{where}: is not finished; repeat the command that writes it, and it goes on")
     return FORMATS[recognise(path) if kind is None else kind].open(path)
 
 
 def recognise(path: str | os.PathLike[str]) -> str:
     """Name of the first of `FORMATS` that recognises `path`. Raises `UserError` where there is none."""
-    where = Path(path)
-    if not where.exists() and not is_pattern(os.fspath(path)):
+    where, text = Path(path), os.fspath(path)
+    if is_url(text):
+        return _recognise_url(text)
+    if not where.exists() and not is_pattern(text):
         raise UserError(f"{where}: no such file or folder")
     for name, row in FORMATS.items():
         if row.recognises(where):
             return name
-    raise UserError(f"{where}: is of no known format; known are {', '.join(FORMATS)}, chosen by format=NAME")
+    raise UserError(f"{where}: is of no known format; known are {', '.join(FORMATS)}")
+
+
+def _recognise_url(url: str) -> str:
+    """Sets elsewhere are shards or Parquet, by what the URL ends in, or what the files in that folder do."""
+    rows = {name: FORMATS[name] for name in ("shards", "parquet")}
+    named = (name for name, row in rows.items() if url.endswith(row.suffix))
+    holding = (name for name, row in rows.items() if list_files(url, row.suffix))
+    found = next(chain(named, holding), None)
+    if found is None:
+        raise UserError(f"{url}: is of no known format; a URL is that of .tar or .parquet files, or of their folder")
+    return found

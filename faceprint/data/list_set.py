@@ -10,6 +10,10 @@ from pathlib import Path
 
 from faceprint.data.files import FileSource
 from faceprint.data.formats import open_source
+from faceprint.data.name_list import NameList
+from faceprint.data.path_names import with_names
+from faceprint.data.rearrange import chosen
+from faceprint.data.source import Source, keep_images
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 from faceprint.registry import Table
@@ -24,8 +28,12 @@ def list_set(
     *,
     absolute: bool = False,
     root: str | os.PathLike[str] | None = None,
-) -> FileSource:
+    exclude: NameList | None = None,
+    min_images: int = 1,
+) -> Source:
     """Write the images of a folder (or of another list) to a list; returns what was listed, in that order.
+
+    Those in `exclude`, and then identities with fewer than `min_images`, are left out.
 
     The end of `output` says how: `.txt` one line `path  label` an image, as the 2020 systems' generators write it;
     `.lst` `key<TAB>label<TAB>path`, as im2rec reads it, keys from 0; `.csv` with the columns `path`, `label` (the
@@ -41,12 +49,14 @@ def list_set(
     if not isinstance(files, FileSource):
         raise UserError(f"{source}: its images are no files of their own; `faceprint data unpack` makes them")
     base = None if absolute else os.path.abspath(target.parent if root is None else root)
+    kept = chosen(with_names(files), exclude=exclude, min_images=min_images)
+    part = keep_images(files, kept.indices)
     rows = [
-        (_path(files.name(index), base), int(label), files.class_names[int(label)])
-        for index, label in enumerate(files.labels)
+        (_path(part.name(index), base), int(label), part.class_names[int(label)])
+        for index, label in enumerate(part.labels)
     ]
     write_whole(target, layout(rows).encode("utf-8", "surrogateescape"))
-    return files
+    return part
 
 
 def _path(name: str, base: str | None) -> str:

@@ -24,7 +24,7 @@ def image_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None
     file = Path(path)
     rows = read_image_list(file)
     folder = file.parent if root is None else Path(root)
-    missing = [name for name, _ in rows if not (folder / name).is_file()]
+    missing = [name for name, _ in rows if not os.path.isfile(folder / name)]
     if missing:
         shown = ", ".join(missing[:MISSING_SHOWN]) + (", …" if len(missing) > MISSING_SHOWN else "")
         raise UserError(f"{file}: {len(missing)} of {len(rows)} listed images are not in {folder}: {shown}")
@@ -64,11 +64,14 @@ def _csv_rows(file: Path, lines: list[str]) -> list[tuple[str, str]]:
     reader = csv.DictReader(lines, skipinitialspace=True)
     reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
     rows: list[tuple[str, str]] = []
-    for row in reader:
-        image, label = row["path"], row["label"]
-        if not image or not label:
-            raise UserError(f"{file}:{reader.line_num}: a row needs a path and a label")
-        rows.append((image.strip(), label.strip()))
+    try:
+        for row in reader:
+            image, label = row["path"], row["label"]
+            if not image or not label:
+                raise UserError(f"{file}:{reader.line_num}: a row needs a path and a label")
+            rows.append((image.strip(), label.strip()))
+    except csv.Error as error:
+        raise UserError(f"{file}:{reader.line_num}: cannot be read as CSV ({error})") from error
     return rows
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprint.data.parquet import ParquetSource
-from faceprint.data.sampler import shuffled
+from faceprint.data.sampler import grouped, shuffled
 from faceprint.data.shards import ShardSource
 from faceprint.data.source import Source, Subset
 from faceprint.errors import UserError
@@ -29,11 +29,9 @@ class LocalDraw:
     """
 
     def __init__(self, storage: NDArray[np.int32], window: int) -> None:
-        counts = np.bincount(storage)
         self.window = window
-        self.images = np.argsort(storage, kind="stable")
-        self.ends = np.cumsum(counts)[counts > 0]
-        self.counts = counts[counts > 0]
+        self.groups = grouped(storage)
+        self.counts = np.diff(self.groups.edges)
 
     def __call__(self, seed: int, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The images at `positions` (P,) of epoch `epoch`."""
@@ -51,5 +49,5 @@ class LocalDraw:
             places = first + shuffled(seed, key, int(last - first), positions[mine] - first)
             turns = np.searchsorted(ends, places, side="right")
             group = order[turns]
-            drawn[mine] = self.images[self.ends[group] - self.counts[group] + places - starts[turns]]
+            drawn[mine] = self.groups.images[self.groups.edges[group] + places - starts[turns]]
         return drawn

@@ -84,23 +84,32 @@ def _from_stream(seed: int, number: int, count: int, positions: NDArray[np.int64
     return drawn
 
 
-def mix(parts: Sequence[Source], names: Sequence[str], weights: Sequence[float], *, by_name: bool) -> MixedSource:
-    """One source of `parts`, which are called `names` and drawn `weights` times an epoch.
+def mix(
+    parts: Sequence[Source],
+    *,
+    by_name: bool,
+    names: Sequence[str] | None = None,
+    weights: Sequence[float] | None = None,
+) -> MixedSource:
+    """One source of `parts`, which are drawn `weights` times an epoch (None: once).
 
-    Classes are those of one part after those of the other, called `PART/PERSON`; or, `by_name`, people of one name are
-    one class, in the order in which they first come.
+    Classes are those of one part after those of the other, also where two have one name; with `names` for the parts
+    they are called `PART/PERSON`. Or, `by_name`, people of one name are one class, in the order in which they first
+    come.
     """
+    called = [person for part in parts for person in part.class_names]
+    places = np.arange(len(called))
     if by_name:
-        called = list(dict.fromkeys(name for part in parts for name in part.class_names))
-        label_of = {name: label for label, name in enumerate(called)}
-        maps = [np.array([label_of[name] for name in part.class_names], np.int64) for part in parts]
-    else:
+        label_of = {person: label for label, person in enumerate(dict.fromkeys(called))}
+        places, called = np.array([label_of[person] for person in called], np.int64), list(label_of)
+    elif names is not None:
         called = [f"{name}/{person}" for name, part in zip(names, parts, strict=True) for person in part.class_names]
-        starts = accumulate((len(part.class_names) for part in parts), initial=0)
-        maps = [start + np.arange(len(part.class_names)) for start, part in zip(starts, parts, strict=False)]
+    starts = accumulate((len(part.class_names) for part in parts), initial=0)
     return MixedSource(
         parts=parts,
-        labels=np.concatenate([table[part.labels] for table, part in zip(maps, parts, strict=True)]),
+        labels=np.concatenate([places[part.labels + start] for start, part in zip(starts, parts, strict=False)]),
         class_names=called,
-        images_per_epoch=[max(1, round(weight * len(part))) for weight, part in zip(weights, parts, strict=True)],
+        images_per_epoch=[
+            max(1, round(weight * len(part))) for weight, part in zip(weights or [1.0] * len(parts), parts, strict=True)
+        ],
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -38,9 +40,11 @@ class NameList:
             found |= listed[source.labels]
             left.difference_update(source.class_names)
         if self.kind != "identity" and left:
-            known = [{source.stored_path(index), source.name(index)} & self.names for index in range(len(source))]
-            found |= np.array([bool(names) for names in known], bool)
-            left.difference_update(*known)
+            given = {os.path.abspath(name): name for name in left}  # however the way to the set was spelled
+            for index in range(len(source)):
+                known = {source.stored_path(index), given.get(os.path.abspath(source.name(index)))} & self.names
+                found[index] |= bool(known)
+                left -= known
         if left:
             shown = ", ".join(sorted(left)[:_NAMES_SHOWN]) + (", …" if len(left) > _NAMES_SHOWN else "")
             raise UserError(f"{self.file}: {len(left)} of {len(self.names)} names are not in the set: {shown}")
@@ -56,20 +60,25 @@ def read_name_list(path: str | os.PathLike[str], kind: Kind | None = None) -> Na
     """
     file = Path(path)
     try:
-        lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
-    header = [cell.strip().lower() for cell in lines[0].split(",")] if lines else []
+    header = [cell.strip().lower() for cell in text.partition("\n")[0].split(",")]
     columns = [column for column in _COLUMNS if column[0] in header]
     fitting = [column for column in columns if kind in (None, column[1])]
     if columns and not fitting:
         raise UserError(f"{file}: has the columns {', '.join(header)}, but none that names an {kind}")
-    names = _column(lines, header.index(fitting[0][0])) if fitting else [line.strip() for line in lines]
-    present = frozenset(name for name in names if name)
+    names = _column(file, text, header.index(fitting[0][0])) if fitting else text.split("\n")
+    present = frozenset(name for name in map(str.strip, names) if name)
     if not present and not fitting:  # a table without rows says that there is nothing to name
         raise UserError(f"{file}: the list is empty")
     return NameList(file, present, fitting[0][1] if fitting else kind)
 
 
-def _column(lines: list[str], number: int) -> list[str]:
-    return [row[number].strip() for row in csv.reader(lines[1:], skipinitialspace=True) if len(row) > number]
+def _column(file: Path, text: str, number: int) -> list[str]:
+    """What a table, below its header, has in that column. Raises `UserError`."""
+    rows = csv.reader(io.StringIO(text), skipinitialspace=True)
+    try:
+        return [row[number] for row in islice(rows, 1, None) if len(row) > number]
+    except csv.Error as error:
+        raise UserError(f"{file}:{rows.line_num}: cannot be read as CSV ({error})") from error

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprint.data.mixed import MixedSource, mix
 from faceprint.data.name_list import NameList
 from faceprint.data.source import Source, Subset, keep_images
 from faceprint.errors import UserError
@@ -17,6 +18,19 @@ from faceprint.registry import unknown
 def shuffled(source: Source, seed: int) -> Subset:
     """All images of `source` in an order that `seed` alone decides."""
     return keep_images(source, np.random.default_rng(_checked_seed(seed)).permutation(len(source)))
+
+
+def merged(sources: Sequence[Source], classes: str) -> MixedSource:
+    """The images of all `sources`, one set after the other.
+
+    `classes="separate"`: every identity of every set is a person of its own, also where two sets use one name.
+    `classes="by-name"`: identities of one name are one person; names keep the order in which they first come.
+    """
+    if classes not in ("separate", "by-name"):
+        raise unknown("way to merge classes", classes, ["separate", "by-name"])
+    if not sources:
+        raise UserError("there is no set to merge; give one or more")
+    return mix(sources, by_name=classes == "by-name")
 
 
 def divided(source: Source, fractions: Sequence[float], *, by: str, seed: int) -> list[Subset]:

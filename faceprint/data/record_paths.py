@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprint.data.read_at import read_at
 from faceprint.errors import UserError
 
 _MOST_LINES = 256  # bytes that most of them have
@@ -37,9 +37,9 @@ class RecordPaths:
     def __getitem__(self, row: int) -> str:
         if self._offsets[row] < 0:
             return ""
-        piece = os.pread(self._file.fileno(), _MOST_LINES, int(self._offsets[row]))
+        piece = read_at(self._file.fileno(), _MOST_LINES, int(self._offsets[row]))
         if b"\n" not in piece:
-            piece = os.pread(self._file.fileno(), _LONGEST_LINE, int(self._offsets[row]))
+            piece = read_at(self._file.fileno(), _LONGEST_LINE, int(self._offsets[row]))
         line = piece.partition(b"\n")[0]
         return line.rstrip(b"\r").rpartition(b"\t")[2].decode("utf-8", "surrogateescape")
 

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprint.data.images import ImageError
+from faceprint.data.read_at import open_to_read, read_at
 from faceprint.data.record_index import open_index
 from faceprint.errors import UserError
 
@@ -79,7 +80,7 @@ class RecordReader(Mapping[int, Record]):
         if not self.path.is_file():
             raise UserError(f"{self.path}: no such file; give a .rec file")
         try:
-            self._descriptor = os.open(self.path, os.O_RDONLY)
+            self._descriptor = open_to_read(self.path)
             weakref.finalize(self, os.close, self._descriptor)
             self._size = os.fstat(self._descriptor).st_size
         except OSError as error:
@@ -114,12 +115,12 @@ class RecordReader(Mapping[int, Record]):
 
     def parts(self, rows: NDArray[np.int64]) -> NDArray[np.void]:
         """The first bytes of those records as `PART` (N,), zeros behind the end of the file; nothing is checked."""
-        pieces = (os.pread(self._descriptor, PART.itemsize, at) for at in self.index.offsets(rows).tolist())
+        pieces = (read_at(self._descriptor, PART.itemsize, at) for at in self.index.offsets(rows).tolist())
         return np.frombuffer(b"".join(piece.ljust(PART.itemsize, b"\0") for piece in pieces), PART)
 
     def _record(self, offset: int, reach: int) -> Record:
         count = reach + _HEAD.size if 0 < reach < _MAX_REACH else _READ_AHEAD  # with the head of the next record
-        near = _unpack_near(os.pread(self._descriptor, count, offset))
+        near = _unpack_near(read_at(self._descriptor, count, offset))
         if near is not None:
             return near
         payload, _ = self._read(offset)
@@ -195,7 +196,7 @@ class _Window:
             return b""
         begin, end = at - self._start, at - self._start + count
         if begin < 0 or end > len(self._piece):
-            self._start, self._piece = at, os.pread(self._descriptor, max(count, _READ_AHEAD), at)
+            self._start, self._piece = at, read_at(self._descriptor, max(count, _READ_AHEAD), at)
             begin, end = 0, count
         return self._piece[begin:end]
 

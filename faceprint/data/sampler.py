@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -69,6 +70,32 @@ def _mix(values: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
     return words ^ (words >> np.uint64(31))
 
 
+def blocks_of(first: int, last: int, rank: int, world: int) -> range:
+    """The numbers of the stream's blocks that are batches `first` .. `last` - 1 of process `rank` of `world`."""
+    return range(first * world + rank, last * world + rank, world)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The images of each label that has any: of the g-th such label `images[edges[g] : edges[g + 1]]`.
+
+    Two flat arrays, (N,) and (G + 1,), not a list of arrays: two million identities would be as many objects.
+    """
+
+    images: NDArray[np.integer]
+    edges: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+
+def grouped(labels: NDArray[np.integer]) -> Groups:
+    """The images of each label, by `labels` (N,), in order."""
+    counts = np.bincount(labels)
+    images = np.argsort(labels, kind="stable").astype(np.uint32 if len(labels) < 2**32 else np.int64)
+    return Groups(images, np.append(0, np.cumsum(counts[counts > 0])))
+
+
 class BatchOrder:
     """All images in random order: batches `first` .. `last` - 1 of this process, `batch_size` indices each.
 
@@ -93,7 +120,7 @@ class BatchOrder:
         self.draw: Draw = draw or (lambda seed, epoch, positions: shuffled(seed, epoch, num_images, positions))
         self.batch_size = batch_size
         self.seed = seed
-        self.blocks = range(first * world + rank, last * world + rank, world)
+        self.blocks = blocks_of(first, last, rank, world)
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -134,19 +161,16 @@ class IdentityOrder:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        counts = np.bincount(labels)
-        # Two flat arrays, not a list of arrays: two million identities would be as many objects.
-        self.by_identity = np.argsort(labels, kind="stable").astype(np.uint32 if len(labels) < 2**32 else np.int64)
-        self.ends = np.cumsum(counts)[counts > 0]
-        if identities > len(self.ends):
+        self.people = grouped(labels)
+        if identities > len(self.people):
             raise UserError(
-                f"a batch of {identities} identities needs at least as many in the data, there are {len(self.ends)};"
+                f"a batch of {identities} identities needs at least as many in the data, there are {len(self.people)};"
                 " take a smaller batch_size or a larger sampler.images_per_identity"
             )
         self.identities = identities
         self.images_per_identity = images_per_identity
         self.seed = seed
-        self.blocks = range(first * world + rank, last * world + rank, world)
+        self.blocks = blocks_of(first, last, rank, world)
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -156,15 +180,15 @@ class IdentityOrder:
 
     def block(self, number: int) -> list[int]:
         """The indices of block `number` (from 0), an identity's images side by side."""
-        turn, place = divmod(number, len(self.ends) // self.identities)
+        turn, place = divmod(number, len(self.people) // self.identities)
         places = np.arange(self.identities) + place * self.identities
         # Another counter than the permutation's: the same key must not draw the same numbers again.
         random = np.random.Generator(np.random.Philox(key=[self.seed, number], counter=[0, 0, 0, 1]))
-        drawn = [self._draw(int(who), random) for who in shuffled(self.seed, turn, len(self.ends), places)]
+        drawn = [self._draw(int(who), random) for who in shuffled(self.seed, turn, len(self.people), places)]
         return np.concatenate(drawn).tolist()
 
     def _draw(self, who: int, random: np.random.Generator) -> NDArray[np.integer]:
-        images = self.by_identity[self.ends[who - 1] if who else 0 : self.ends[who]]
+        images = self.people.images[self.people.edges[who] : self.people.edges[who + 1]]
         return np.resize(random.permutation(images), self.images_per_identity)
 
 
@@ -189,13 +213,13 @@ class BalancedOrder:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.images = np.argsort(labels, kind="stable")
-        _, self.starts, self.counts = np.unique(labels[self.images], return_index=True, return_counts=True)
+        self.people = grouped(labels)
+        self.counts = np.diff(self.people.edges)
         weights = self.counts.astype(np.float64) ** power
         self.bounds = np.cumsum(weights) / weights.sum()
         self.batch_size = batch_size
         self.seed = seed
-        self.blocks = range(first * world + rank, last * world + rank, world)
+        self.blocks = blocks_of(first, last, rank, world)
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -207,4 +231,4 @@ class BalancedOrder:
         """The indices of block `number` (from 0)."""
         random = np.random.Generator(np.random.Philox(key=[self.seed, number], counter=[0, 0, 0, 2]))
         who = np.searchsorted(self.bounds[:-1], random.random(self.batch_size), side="right")
-        return self.images[self.starts[who] + random.integers(self.counts[who])].tolist()
+        return self.people.images[self.people.edges[who] + random.integers(self.counts[who])].tolist()

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from faceprint.data.class_map import CLASS_MAP, MANIFEST
 from faceprint.data.formats import PARTIAL, Format
 from faceprint.errors import UserError
 
@@ -43,8 +44,11 @@ class Staging:
         return bool(self.format.suffix) and self.destination.suffix == self.format.suffix
 
     def begin(self) -> None:
-        """Make the folder, or find the one of an earlier run. Raises `UserError` where `destination` is taken."""
+        """Make the folder, or find the one of an earlier run. Raises `UserError` where a name of the set is taken."""
         self._check_free(self.destination)
+        if self._is_file and not self.folder.exists():  # else some may be there: it was killed while publishing
+            for name in (*self.format.beside, f"*.{CLASS_MAP}", f"*.{MANIFEST}"):
+                self._check_free(self.destination.with_name(name.replace("*", self.destination.stem)))
         if self.folder.exists() and not self.journal.is_file() and any(self.folder.iterdir()):
             raise UserError(f"{self.folder}: is in the way, and was not made by this command; remove or rename it")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -85,4 +89,4 @@ class Staging:
         if path.is_dir() and not any(path.iterdir()):
             return
         if path.exists() or path.is_symlink():
-            raise UserError(f"{path}: exists; choose a new name, or remove it")
+            raise UserError(f"{path}: exists; choose a new name or another folder, or remove it")

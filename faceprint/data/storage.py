@@ -34,11 +34,17 @@ def is_pattern(path: str) -> bool:
 def find_files(spec: str, suffix: str) -> list[str]:
     """The files that `spec` means: one file, a folder (its files that end in `suffix`, sorted), a pattern with * or
     ?, or numbers in braces, `shards-{000..123}.tar`; local, or a URL. Raises `UserError` where there are none."""
+    found = list_files(spec, suffix)
+    if not found:
+        raise UserError(f"{spec}: no {suffix} files there")
+    return found
+
+
+def list_files(spec: str, suffix: str) -> list[str]:
+    """The same, and no error where a folder or a URL has none."""
     found: list[str] = []
     for path in expand_braces(spec):
         found += _url_files(path, suffix) if is_url(path) else _local_files(path, suffix)
-    if not found:
-        raise UserError(f"{spec}: no {suffix} files there")
     return found
 
 

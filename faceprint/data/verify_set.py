@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from faceprint.cores import num_cores
-from faceprint.data.class_map import beside
+from faceprint.data.class_map import MANIFEST, beside
 from faceprint.data.digest import PART, Digest
 from faceprint.data.formats import FORMATS, open_source
 from faceprint.data.read_ahead import read_ahead
-from faceprint.data.write_set import MANIFEST
 from faceprint.errors import UserError
 
 

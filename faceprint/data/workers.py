@@ -199,15 +199,23 @@ def _obituary(process: BaseProcess, batch: int) -> str:
     if code is None or code >= 0:
         how, why = f"ended with status {code}", "what it printed above says why"
     else:
-        how = f"was killed by {signal.Signals(-code).name}"
+        name = _signal_name(-code)
+        how = f"was killed by {name}"
         why = {
-            signal.SIGKILL: "most likely the system ran out of memory: use fewer loader.workers, a smaller"
+            "SIGKILL": "most likely the system ran out of memory: use fewer loader.workers, a smaller"
             " loader.prefetch or loader.cache=none",
-            signal.SIGBUS: "most likely /dev/shm is full: give a container more of it (docker run --shm-size), or use"
+            "SIGBUS": "most likely /dev/shm is full: give a container more of it (docker run --shm-size), or use"
             " fewer loader.workers",
-            signal.SIGTERM: "somebody, or the batch system, asked it to end",
-        }.get(signal.Signals(-code), "it crashed inside a library; loader.workers=0 shows where")
+            "SIGTERM": "somebody, or the batch system, asked it to end",
+        }.get(name, "it crashed inside a library; loader.workers=0 shows where")
     return f"{process.name} (process {process.pid}) {how} while it read batch {batch}: {why}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of the real-time signals only the first and last have names
+        return f"signal {number}"
 
 
 def _work(fill: Fill, ring: _Ring, theirs: Connection, ours: Connection) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from faceprint.cores import num_cores
-from faceprint.data.class_map import beside, write_class_map
+from faceprint.data.class_map import MANIFEST, beside, write_class_map
 from faceprint.data.digest import PART, Digest
 from faceprint.data.formats import FORMATS, SetWriter
 from faceprint.data.journal import Journal
@@ -26,7 +26,6 @@ from faceprint.data.target_paths import TargetPaths
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 
-MANIFEST = "manifest.json"
 UNREADABLE_FILE = "unreadable.json"
 
 _GIVE_UP_AFTER = 1000  # more than allowed: then the disk is gone, not an image
@@ -235,11 +234,11 @@ class _Job:
             return
         write_whole(self.staging.folder / UNREADABLE_FILE, _as_json({"unreadable": state.unreadable}))
         first = "; ".join(reason for _, _, reason in state.unreadable[:_NAMES_SHOWN])
+        allow = f"With --max-unreadable {count} the same command goes on; to" if count < state.position else "To"
         raise UserError(
             f"{self.staging.destination}: {count:,} of {state.position:,} images cannot be read, and"
             f" {self.max_unreadable:,} may be left out ({first}{'; …' if count > _NAMES_SHOWN else ''}); all are listed"
-            f" in {self.staging.folder / UNREADABLE_FILE}. With --max-unreadable {count} the same command goes on;"
-            f" to read them again, remove {self.staging.folder} first"
+            f" in {self.staging.folder / UNREADABLE_FILE}. {allow} read them again, remove {self.staging.folder} first"
         )
 
     def _describe(self, state: _State) -> None:

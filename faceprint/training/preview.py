@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from faceprint.assignments import override
 from faceprint.config import Config
@@ -11,6 +10,7 @@ from faceprint.data.augment_sheet import augmentation_sheet
 from faceprint.data.formats import open_source
 from faceprint.data.images import Image
 from faceprint.recipe import load_config, validate
+from faceprint.training.open_set import is_recipe
 from faceprint.training.setup import build_augmentation
 from faceprint.training.sources import build_source
 
@@ -20,10 +20,10 @@ def preview(what: str, assignments: Sequence[str]) -> tuple[Image, Config]:
 
     `assignments` are `key=value`, such as `augment.preset=robust`. Raises `UserError`.
     """
-    if Path(what).exists() and Path(what).suffix not in (".yaml", ".yml"):
-        config = validate(override({"data": {"source": "synthetic"}, "steps": 1}, assignments))
-        source = open_source(what)
-    else:
+    if is_recipe(what):
         config = load_config(what, assignments)
         source = build_source(config.data, config.network.image_size)
+    else:
+        config = validate(override({"data": {"source": "synthetic"}, "steps": 1}, assignments))
+        source = open_source(what)
     return augmentation_sheet(source, build_augmentation(config.augment), config.seed), config

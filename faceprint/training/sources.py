@@ -43,7 +43,8 @@ def _mixed(data: MixedData, image_size: tuple[int, int]) -> MixedSource:
     if twice:
         raise UserError(f"data.parts: {', '.join(twice)}: two parts have this name; each needs its own")
     parts = [_one(part.data, image_size) for part in data.parts]
-    return mix(parts, names, [part.weight for part in data.parts], by_name=data.classes == "by_name")
+    weights = [part.weight for part in data.parts]
+    return mix(parts, by_name=data.classes == "by_name", names=names, weights=weights)
 
 
 def _one(data: PartData, image_size: tuple[int, int]) -> Source:

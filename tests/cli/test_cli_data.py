@@ -14,6 +14,9 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from faceprint.cli import app
+from faceprint.data.formats import open_source
+from faceprint.data.write_set import write_set
+from faceprint.errors import UserError
 
 
 def run(*arguments: object, code: int = 0):
@@ -121,6 +124,62 @@ def test_overlap(people: Path, model: Path, tmp_path: Path) -> None:
         run("overlap", people, test, model, *common, *more)
         assert {"p02", "p08"} <= {row["identity"] for row in rows(tmp_path / "review" / "exclude.csv")}
         assert len(rows(tmp_path / "review" / "exclude.csv")) < 12
+
+
+def test_sets_behind_a_url(people: Path, model: Path, tmp_path: Path) -> None:
+    """Counts, lists and pairs of shards in fsspec's memory are those of the folder."""
+    fsspec = pytest.importorskip("fsspec")
+    write_set(open_source(people), tmp_path / "shards", kind="shards")
+    fsspec.filesystem("memory").put(str(tmp_path / "shards"), "/people", recursive=True)
+    stats = json.loads(run("stats", "memory://people", "--workers", 1).stdout)
+    here = json.loads(run("stats", people, "--workers", 1).stdout)
+    assert {key: stats[key] for key in ("images", "identities", "bytes", "crops")} == {
+        key: here[key] for key in ("images", "identities", "bytes", "crops")
+    }
+    run("check", "memory://people/00000.tar", "--output", tmp_path / "report", "--workers", 1)
+    run("clean", "memory://people", model, "--output", tmp_path / "review")
+    run("overlap", people, "memory://people", model, "--output", tmp_path / "overlap")
+    assert len(rows(tmp_path / "overlap" / "exclude.csv")) == 12
+    with pytest.raises(UserError, match=r"this set has none; write a \.bin"):
+        run("pairs", "make", "memory://people", "--output", tmp_path / "pairs.csv")
+    run("bench", "memory://people", "--images", 64, "--workers", 1, "--batch-size", 8)
+
+
+def test_what_a_recipe_trains_on_is_checked_as_one_set(people: Path, model: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mixed.yaml"
+    parts = [{"name": name, "source": "folder", "path": str(people), "min_images": 2} for name in ("a", "b")]
+    (people / "p00" / "p00_0001.png").rename(tmp_path / "kept.png")
+    for image in list((people / "p00").iterdir())[1:]:
+        image.unlink()
+    recipe.write_text(json.dumps({"base": "quickstart", "data": {"source": "mixed", "parts": parts}}))
+    stats = json.loads(run("stats", recipe, "--fast").stdout)
+    assert (stats["images"], stats["identities"], stats["duplicates"]["exact"]["groups"]) == (2 * 66, 2 * 11, 66)
+    run("clean", recipe, model, "--output", tmp_path / "review")
+    assert {"a/p01", "b/p01"} <= {row["identity_a"] for row in rows(tmp_path / "review" / "alike.csv")} | {
+        row["identity_b"] for row in rows(tmp_path / "review" / "alike.csv")
+    }
+
+
+@pytest.mark.parametrize("kind", ["folder", "list", "record", "shards"])
+def test_lists_of_a_check_are_applied(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Whatever the set is, from wherever it is named, and though its identities are numbers that folders name."""
+    for image in sorted((people / "p07").iterdir())[1:]:
+        image.unlink()
+    (people / "p02" / "p02_0009.png").write_bytes((people / "p02" / "p02_0001.png").read_bytes())
+    name = {"folder": "people", "list": "all.lst", "record": "all.rec", "shards": "all"}[kind]
+    monkeypatch.chdir(tmp_path)
+    if kind == "list":
+        run("list", "people", "--output", name)
+    elif kind != "folder":
+        run("pack", "people", name, "--to", kind)
+    run("check", name, "--output", "report", "--workers", 1)
+    assert [row["identity"] for row in rows(Path("report/single_image.csv"))] == ["p07"]
+    for number, spelled in enumerate((name, tmp_path / name)):
+        run("subset", spelled, f"without{number}", "--to", "folder", "--exclude", "report/single_image.csv")
+        run("subset", spelled, f"once{number}", "--to", "folder", "--exclude", "report/exclude.csv")
+        left = open_source(f"without{number}")
+        assert (len(left), len(left.class_names), "p07" in left.class_names) == (67, 11, False)
+        assert len(open_source(f"once{number}")) == 67
 
 
 @pytest.mark.parametrize("name", ["pairs.csv", "pairs.txt", "pairs.bin"])

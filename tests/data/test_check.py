@@ -19,6 +19,7 @@ from faceprint.data.check.known_sets import KNOWN_SETS, nearest_known
 from faceprint.data.check.report import images_per_identity, label_range
 from faceprint.data.check.write import excluded
 from faceprint.data.folder import image_folder
+from faceprint.data.images import read_image
 from faceprint.data.synthetic import SyntheticFaces
 
 FACES = SyntheticFaces(6, 4, difficulty=0.3, seed=1)
@@ -70,6 +71,23 @@ def test_unreadable_images_are_named(crops: Path) -> None:
     assert [image_folder(crops).name(index) for index in excluded(found)] == [
         str(crops / name) for name in sorted(reasons)
     ]
+
+
+def test_damage_that_decoders_pass_over_is_named(crops: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A JPEG with bytes repeated in its middle gives a picture, and a wrong one."""
+    pytest.importorskip("simplejpeg")
+    whole = cv2.imencode(".jpg", FACES[0][0])[1].tobytes()
+    (crops / "p1" / "8.jpg").write_bytes(whole)
+    (crops / "p1" / "9.jpg").write_bytes(whole[:1500] + whole[1400:])
+    assert not np.array_equal(read_image(crops / "p1" / "8.jpg"), read_image(crops / "p1" / "9.jpg"))
+    found = check_source(image_folder(crops))
+    assert [Path(row["path"]).name for row in found.result["damaged"]] == ["9.jpg"]
+    assert "1 images are damaged, though they can be decoded" in found.warnings
+    assert excluded(found) == [], "a person decides"
+    write_check(found, tmp_path / "report")
+    assert [row["path"] for row in rows(tmp_path / "report" / "damaged.csv")] == [str(crops / "p1" / "9.jpg")]
+    monkeypatch.setattr("faceprint.data.check.scan.sees_damage", lambda: False)
+    assert check_source(image_folder(crops)).result["damaged"] is None
 
 
 def test_copies_by_the_byte_and_by_the_look(crops: Path) -> None:

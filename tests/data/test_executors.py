@@ -111,6 +111,19 @@ def test_what_the_function_raises_comes_back_as_it_was(ray_cluster):
         list(ray_cluster.map_batches(refuse, range(3)))
 
 
+def test_a_cluster_that_does_not_start_is_said(monkeypatch):
+    """Ray raises a bare Exception where its own node takes more than 30 seconds to start."""
+    ray = pytest.importorskip("ray")
+
+    def start(*_, **__):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    with pytest.raises(UserError, match=r"no cluster at 'local' \(The current node timed out"):
+        list(RayCluster("local").map_batches(square, [1]))
+
+
 def test_a_missing_package_names_its_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(UserError, match=r"Ray clusters need the package ray .*'faceprint\[ray\]'"):

@@ -10,6 +10,7 @@ import pytest
 from faceprint.data.formats import open_source
 from faceprint.data.list_set import list_set
 from faceprint.data.lists import image_list
+from faceprint.data.name_list import read_name_list
 from faceprint.errors import UserError
 
 
@@ -74,3 +75,23 @@ def test_what_a_list_cannot_hold(folder: Path) -> None:
     assert image_list(folder / "crops.csv").encoded(2) == b"Bob/2.jpg"
     with pytest.raises(UserError, match=r"unknown list layout '.json'"):
         list_set(folder / "crops", folder / "crops.json")
+
+
+def test_a_list_leaves_out_what_a_list_names(folder: Path) -> None:
+    """By path, by name of a person, and then people with too few images; labels have no gaps."""
+    (folder / "out.csv").write_text(f"path\n{folder}/crops/Ann/b.png\n")
+    list_set(folder / "crops", folder / "a.csv", exclude=read_name_list(folder / "out.csv"))
+    assert image_list(folder / "a.csv").paths == ["crops/Ann/a.jpg", "crops/Bob/2.jpg", "crops/Cid/deep/1.jpg"]
+    (folder / "out.txt").write_text("Ann\n")
+    listed = list_set(folder / "crops", folder / "b.txt", exclude=read_name_list(folder / "out.txt"))
+    assert (list(listed.class_names), image_list(folder / "b.txt").labels.tolist()) == (["Bob", "Cid"], [0, 1])
+    assert list(list_set(folder / "crops", folder / "c.txt", min_images=2).class_names) == ["Ann"]
+
+
+def test_paths_that_no_file_can_have_are_missing(folder: Path) -> None:
+    (folder / "a.csv").write_text(f"path,label\n{'a' * 5000},1\nb\0c.jpg,2\n")
+    with pytest.raises(UserError, match="2 of 2 listed images are not in"):
+        image_list(folder / "a.csv")
+    (folder / "b.csv").write_text(f"path,label\n{'a' * 200_000},1\n")
+    with pytest.raises(UserError, match=r"b\.csv:\d: cannot be read as CSV"):
+        image_list(folder / "b.csv")

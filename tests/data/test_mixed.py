@@ -22,7 +22,7 @@ B = SyntheticFaces(4, 2, size=(16, 16), first_identity=1)
 
 
 def test_separate_classes_come_one_after_the_other() -> None:
-    both = mix([A, B], ["a", "b"], [1, 1], by_name=False)
+    both = mix([A, B], names=["a", "b"], by_name=False)
     assert len(both) == 20
     assert both.labels.tolist() == [*A.labels.tolist(), *(B.labels + 3).tolist()]
     assert both.class_names[2:4] == ["a/synthetic-000002", "b/synthetic-000001"]
@@ -34,7 +34,7 @@ def test_separate_classes_come_one_after_the_other() -> None:
 
 
 def test_people_of_one_name_are_one_class() -> None:
-    both = mix([A, B], ["a", "b"], [1, 1], by_name=True)
+    both = mix([A, B], names=["a", "b"], by_name=True)
     assert list(both.class_names) == [f"synthetic-{number:06d}" for number in range(5)]
     for index in range(20):
         part, place = (A, index) if index < 12 else (B, index - 12)
@@ -42,7 +42,7 @@ def test_people_of_one_name_are_one_class() -> None:
 
 
 def test_weights_say_how_often_an_image_is_drawn() -> None:
-    both = mix([A, B], ["a", "b"], [0.5, 2], by_name=False)
+    both = mix([A, B], weights=[0.5, 2], by_name=False)
     assert both.images_per_epoch == [6, 16]
     epochs = [both.draw(3, epoch, np.arange(22)) for epoch in range(4)]
     for epoch in epochs:
@@ -78,7 +78,7 @@ def test_windows_of_shards(window: int) -> None:
 
 
 def test_an_order_goes_on_in_the_middle_and_on_several_processes() -> None:
-    both = mix([A, B], ["a", "b"], [1.5, 0.7], by_name=False)
+    both = mix([A, B], weights=[1.5, 0.7], by_name=False)
 
     def order(first: int, last: int, rank: int = 0, world: int = 1) -> list[list[int]]:
         images = sum(both.images_per_epoch)

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from faceprint.data.files import make_file_source
-from faceprint.data.merge import Merged
 from faceprint.data.name_list import read_name_list
 from faceprint.data.path_names import with_names
-from faceprint.data.rearrange import chosen, divided, shuffled
+from faceprint.data.rearrange import chosen, divided, merged, shuffled
 from faceprint.data.source import Source
 from faceprint.errors import UserError
 
@@ -82,7 +81,7 @@ def test_splits_that_cannot_be() -> None:
 
 def test_merging_separate_or_by_name() -> None:
     one, two = people(), people()
-    apart, together = Merged([one, two], "separate"), Merged([one, two, people("x")], "by-name")
+    apart, together = merged([one, two], "separate"), merged([one, two, people("x")], "by-name")
     assert (len(apart), len(apart.class_names)) == (126, 12)
     assert np.array_equal(apart.labels, [*one.labels, *(two.labels + 6)])
     assert list(together.class_names) == [*one.class_names, *people("x").class_names]
@@ -93,7 +92,7 @@ def test_merging_separate_or_by_name() -> None:
     with pytest.raises(IndexError):
         apart.encoded(126)
     with pytest.raises(UserError, match="unknown way to merge"):
-        Merged([one], "names")
+        merged([one], "names")
 
 
 def write(path: Path, text: str) -> Path:
@@ -129,6 +128,15 @@ def test_lists_that_do_not_fit(tmp_path: Path) -> None:
         read_name_list(write(tmp_path / "c", "\n"))
     with pytest.raises(UserError, match="cannot be read"):
         read_name_list(tmp_path / "absent")
+    with pytest.raises(UserError, match=r"d:2: cannot be read as CSV \(field larger"):
+        read_name_list(write(tmp_path / "d", "path\n" + "a" * 200_000))
+
+
+def test_names_may_hold_what_ends_lines_elsewhere(tmp_path: Path) -> None:
+    """A form feed and U+2028 end lines for str.splitlines, not for CSV and not for the writers of lists."""
+    text = "anna\x0cb/1.jpg", "zo\u2028e/2.jpg"
+    assert read_name_list(write(tmp_path / "a.txt", "\n".join(text))).names == set(text)
+    assert read_name_list(write(tmp_path / "a.csv", "\n".join(["path", *text]))).names == set(text)
 
 
 def test_limits_on_images() -> None:

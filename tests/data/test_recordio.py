@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_recordio import parse_idx, parse_rec, parse_set
 
+from faceprint.data import recordio
 from faceprint.data.images import ImageError
 from faceprint.data.recordio import Record, RecordError, RecordReader, RecordWriter
 from faceprint.errors import UserError
@@ -306,6 +307,65 @@ def part(flag: int, content: bytes, length: int | None = None) -> bytes:
 
 
 HEADER = struct.pack("<IfQQ", 0, 1.0, 7, 0)
+
+
+def in_one_piece_and_part_by_part(path: Path) -> tuple[list[str], list[str]]:
+    """Every record, or the error in its place, with the quick way and without. As text, by which nan is nan."""
+    reader = RecordReader(path)
+    as_it_is = [repr(record_or_error(reader, key)) for key in reader]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recordio, "_unpack_near", lambda piece: None)
+        return as_it_is, [repr(record_or_error(reader, key)) for key in reader]
+
+
+framed = st.builds(
+    lambda flag, labels, label, data, cut: part(flag, (struct.pack("<IfQQ", labels, label, 7, 0) + data)[:cut]),
+    st.sampled_from([0, 0, 0, 0, 1, 2, 3, 4, 7]),
+    st.sampled_from([0, 0, 1, 2, 3, 1 << 31, 0xFFFFFFFF]),
+    st.floats(width=32),
+    payloads | st.sampled_from([16340, 16344, 16352, 16376, 16377]).map(bytes),
+    st.sampled_from([None, None, None, 0, 23, 24, 27]),
+)
+"""Records of one part, and what only looks like one: their labels, their length and what follows may all be wrong."""
+
+
+@settings(max_examples=150)
+@given(st.lists(framed, min_size=1, max_size=6), st.data())
+def test_the_quick_way_to_a_record_is_the_thorough_one(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], data: st.DataObject
+) -> None:
+    """The same bytes, labels and ids, and the same errors, for damaged files and an index that points anywhere."""
+    content = bytearray(b"".join(pieces))
+    begins = np.cumsum([0, *map(len, pieces)])[:-1].tolist()
+    framing = st.builds(lambda begin, by: max(0, begin + by), st.sampled_from(begins), st.integers(-3, 11))
+    for at in data.draw(st.lists(framing | st.integers(0, len(content) - 1), max_size=2)):
+        content[min(at, len(content) - 1)] ^= 1 << data.draw(st.integers(0, 7))
+    length = len(content) - data.draw(st.sampled_from([0, 0, 0, 1, 4, 30]))
+    path = tmp_path_factory.getbasetemp() / "quick.rec"
+    path.write_bytes(content[: max(length, 4)])
+    offsets = {at for at in begins if at < len(content[: max(length, 4)])}
+    offsets |= {4 * at for at in data.draw(st.sets(st.integers(0, (max(length, 4) - 1) // 4), max_size=3))}
+    keys = data.draw(st.permutations(range(len(offsets))))
+    index = b"".join(b"%d\t%d\n" % pair for pair in zip(keys, sorted(offsets), strict=True))
+    path.with_suffix(".idx").write_bytes(index)
+    quick, thorough = in_one_piece_and_part_by_part(path)
+    assert quick == thorough
+
+
+def test_the_quick_way_is_taken_for_whole_records(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And left where there are parts, or nothing follows: else the test above would compare nothing."""
+    taken: list[bool] = []
+    quick = recordio._unpack_near
+
+    def count(piece: bytes) -> Record | None:
+        taken.append((record := quick(piece)) is not None)
+        return record
+
+    monkeypatch.setattr(recordio, "_unpack_near", count)
+    assert [record.data for record in RecordReader(small).values()][1] == b"first"
+    assert taken == [False, True, False], "keys 3, 5 and 9: in parts, whole, at the end of the file"
+
+
 HOSTILE = {
     "huge length": part(0, HEADER, (1 << 29) - 1),
     "one byte too long": part(0, HEADER, 25),
@@ -324,6 +384,19 @@ HOSTILE = {
     "one label too many": part(0, struct.pack("<IfQQff", 3, 1.0, 7, 0, 1, 2)),
     "padding that is not zero": part(0, HEADER + b"a")[:-1] + b"\1",
 }
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_records_between_others(tmp_path: Path, name: str) -> None:
+    """Neither way gives it, and neither gives the one before it where it is no beginning of a record."""
+    good = part(0, HEADER + b"good")
+    (tmp_path / "a.rec").write_bytes(good + HOSTILE[name] + good + good)
+    ends = [0, len(good), len(good + HOSTILE[name])]
+    (tmp_path / "a.idx").write_text("".join(f"{key}\t{at}\n" for key, at in enumerate(ends)))
+    quick, thorough = in_one_piece_and_part_by_part(tmp_path / "a.rec")
+    assert quick == thorough
+    assert f"record 1 at byte {len(good)}" in quick[1]
+    assert quick[2].startswith("Record(data=b'good'")
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -110,7 +110,7 @@ def test_processes_divide_an_epoch_among_themselves() -> None:
 def test_an_order_of_many_identities_is_small() -> None:
     labels = np.repeat(np.arange(200_000), 3)
     order = IdentityOrder(labels=labels, identities=8, images_per_identity=2, seed=0, first=0, last=5)
-    assert order.by_identity.nbytes + order.ends.nbytes <= 4 * len(labels) + 8 * 200_000
+    assert order.people.images.nbytes + order.people.edges.nbytes <= 4 * len(labels) + 8 * 200_001
     assert all(len(set(labels[batch])) == 8 for batch in order)
 
 

@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 from faceprint.data import shards
-from faceprint.data.formats import open_source
+from faceprint.data.formats import open_source, recognise
 from faceprint.data.images import ImageError
 from faceprint.data.parquet import parquet_source
 from faceprint.data.shards import ShardSource, ShardWriter, shard_source
@@ -115,6 +115,17 @@ def test_files_of_a_folder_a_pattern_and_none(folder: Path) -> None:
         find_files(f"{folder}/{{00000..00003}}.tar", ".tar")
     with pytest.raises(UserError, match=r"no \.rec files"):
         find_files(str(folder), ".rec")
+
+
+def test_a_folder_behind_a_url_is_recognised_by_what_it_holds(folder: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/recognised/shards", recursive=True)
+    memory.pipe("/recognised/table/train-00000-of-00001.parquet", b"PAR1")
+    assert recognise("memory://recognised/shards") == "shards"
+    assert recognise("memory://recognised/table/") == "parquet"
+    assert recognise("http://nowhere.invalid/{000..123}.tar") == "shards", "nothing is asked where the name says it"
+    with pytest.raises(UserError, match=r"memory://recognised: is of no known format; a URL is that of \.tar"):
+        recognise("memory://recognised")
 
 
 def test_from_memory(folder: Path) -> None:

@@ -134,6 +134,7 @@ class Deadly:
         (-signal.SIGKILL, r"was killed by SIGKILL while it read batch \d+: most likely .* out of memory"),
         (-signal.SIGBUS, r"was killed by SIGBUS .*--shm-size"),
         (-signal.SIGSEGV, r"was killed by SIGSEGV .* crashed inside a library"),
+        (-int(signal.SIGRTMIN) - 1, r"was killed by signal \d+ while it read batch \d+: it crashed"),
         (3, r"ended with status 3 while"),
     ],
 )

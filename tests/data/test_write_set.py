@@ -183,7 +183,7 @@ def test_unreadable_images_are_listed_and_must_be_allowed(tmp_path: Path) -> Non
 def test_a_source_that_fails_throughout_is_given_up_early(tmp_path: Path) -> None:
     asked: list[int] = []
     source = blobs(5000, broken=tuple(range(5000)))
-    with pytest.raises(UserError, match="1,001 of 1,001 images cannot be read"):
+    with pytest.raises(UserError, match=r"1,001 of 1,001 images cannot be read.*unreadable\.json\. To read them again"):
         write_set(source, tmp_path / "a", kind="record", max_unreadable=0, progress=lambda done, _: asked.append(done))
     assert max(asked) < 1100
 
@@ -204,11 +204,19 @@ def test_what_is_in_the_way_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "b.partial").mkdir()
     (tmp_path / "b.partial" / "mine").write_text("")
     (tmp_path / "property").write_text("1,2,3")
-    for name, message in (("a", "exists"), ("b", "was not made by this command")):
+    (tmp_path / "d.classes.txt").write_text("")
+    for name, kind, message in (
+        ("a", "record", "exists"),
+        ("b", "record", "was not made by this command"),
+        ("c.rec", "record", "property: exists"),
+        ("d.parquet", "parquet", r"d\.classes\.txt: exists"),
+    ):
         with pytest.raises(UserError, match=message):
-            write_set(blobs(3), tmp_path / name, kind="record")
+            write_set(blobs(3), tmp_path / name, kind=kind)
     assert (tmp_path / "a" / "mine").exists()
     assert (tmp_path / "b.partial" / "mine").exists()
+    assert not (tmp_path / "c.rec.partial").exists(), "found before anything is written"
+    assert not (tmp_path / "d.parquet.partial").exists()
 
 
 def test_another_job_does_not_go_on_with_this_one(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import typer
 from faceprint.cli.output import err, print_table, progress_bar, write_json
 
 if TYPE_CHECKING:
+    from faceprint.data.name_list import Kind, NameList
     from faceprint.data.source import Source
     from faceprint.data.verify_set import VerifyReport
     from faceprint.data.write_set import SetReport
@@ -34,6 +35,11 @@ DecodeOption = Annotated[bool, typer.Option("--decode", help="Decode each image,
 MaxUnreadableOption = Annotated[
     int, typer.Option(metavar="N", help="Images that may be left out because they cannot be read.")
 ]
+ExcludeOption = Annotated[
+    Optional[Path],
+    typer.Option(metavar="FILE", help="Leave these images or identities out, such as exclude.csv of check and clean."),
+]
+MinImagesOption = Annotated[int, typer.Option(metavar="N", help="Leave out identities with fewer images.")]
 VerifyOption = Annotated[bool, typer.Option("--verify", help="Read DST again at the end and compare checksums.")]
 
 _NAMES_SHOWN = 5
@@ -75,6 +81,13 @@ class Writing:
                 max_unreadable=self.max_unreadable,
                 progress=progress,
             )
+
+
+def read_names(file: Path | None, kind: Kind | None = None) -> NameList | None:
+    """The list that an option names, as `read_name_list` reads it."""
+    from faceprint.data.name_list import read_name_list
+
+    return None if file is None else read_name_list(file, kind)
 
 
 def check_again(path: Path, workers: int | None) -> VerifyReport:

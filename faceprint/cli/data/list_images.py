@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from faceprint.cli.data.conversion import ExcludeOption, MinImagesOption, read_names
 from faceprint.cli.output import JsonOption, print_table, write_json
 
 
@@ -21,15 +22,19 @@ def list_images(
         Optional[Path],
         typer.Option(metavar="DIR", help="Write paths relative to DIR. Default: to the folder of FILE."),
     ] = None,
+    exclude: ExcludeOption = None,
+    min_images: MinImagesOption = 1,
     json_target: JsonOption = None,
 ) -> None:
     """List the images of a folder with their labels, sorted, one line each.
+
+    Training reads a list where the images lie, so that leaving some out by --exclude copies nothing.
 
     Example: faceprint data list crops --output crops.txt
     """
     from faceprint.data.list_set import list_set
 
-    files = list_set(source, output, absolute=absolute, root=root)
+    files = list_set(source, output, absolute=absolute, root=root, exclude=read_names(exclude), min_images=min_images)
     rows = [("images", f"{len(files):,}"), ("identities", f"{len(files.class_names):,}")]
     print_table(f"Listed in {output}", ["", "count"], rows, json_target=json_target)
     result = {"list": str(output), "images": len(files), "identities": len(files.class_names)}

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from faceprint.cli.data.conversion import (
     DecodeOption,
     DestinationArgument,
+    ExcludeOption,
     MaxUnreadableOption,
+    MinImagesOption,
     SeedOption,
     SourceArgument,
     ToOption,
     VerifyOption,
     WorkersOption,
     Writing,
+    read_names,
 )
 from faceprint.cli.output import JsonOption
 from faceprint.errors import UserError
-
-if TYPE_CHECKING:
-    from faceprint.data.name_list import Kind, NameList
 
 ListOption = Optional[Path]
 CountOption = Optional[int]
@@ -107,11 +107,11 @@ def merge(
     Example: faceprint data merge casia.rec mine all --classes separate
     """
     from faceprint.data.convert import format_like, open_for
-    from faceprint.data.merge import Merged
+    from faceprint.data.rearrange import merged
 
     kind = format_like(sources[0], destination, to)
-    merged = Merged(open_for(sources, [destination]), classes)
-    Writing(workers, decode, max_unreadable, verify, json_target).run([(merged, destination, kind)])
+    whole = merged(open_for(sources, [destination]), classes)
+    Writing(workers, decode, max_unreadable, verify, json_target).run([(whole, destination, kind)])
 
 
 def subset(
@@ -119,8 +119,8 @@ def subset(
     destination: DestinationArgument,
     identities: Annotated[ListOption, typer.Option(metavar="FILE", help="Keep these identities only.")] = None,
     images: Annotated[ListOption, typer.Option(metavar="FILE", help="Keep these images only.")] = None,
-    exclude: Annotated[ListOption, typer.Option(metavar="FILE", help="Leave these images or identities out.")] = None,
-    min_images: Annotated[int, typer.Option(metavar="N", help="Leave out identities with fewer images.")] = 1,
+    exclude: ExcludeOption = None,
+    min_images: MinImagesOption = 1,
     max_images: Annotated[
         CountOption, typer.Option(metavar="N", help="Keep at most N images of an identity, at random.")
     ] = None,
@@ -146,21 +146,15 @@ def subset(
     [opened] = open_for([source], [destination])
     part = chosen(
         opened,
-        identities=_list(identities, "identity"),
-        images=_list(images, "image"),
-        exclude=_list(exclude, None),
+        identities=read_names(identities, "identity"),
+        images=read_names(images, "image"),
+        exclude=read_names(exclude),
         min_images=min_images,
         max_images=max_images,
         first=first,
         seed=seed,
     )
     Writing(workers, decode, max_unreadable, verify, json_target).run([(part, destination, kind)])
-
-
-def _list(file: Path | None, kind: Kind | None) -> NameList | None:
-    from faceprint.data.name_list import read_name_list
-
-    return None if file is None else read_name_list(file, kind)
 
 
 def _numbers(text: str) -> list[float]:

@@ -16,6 +16,7 @@ from faceprint.data.check.detector import MAX_OFFSET, landmark_offsets
 from faceprint.data.check.fingerprints import equal_groups, similar_groups
 from faceprint.data.check.known_sets import nearest_known
 from faceprint.data.check.scan import ENCODINGS, Scan, scan
+from faceprint.data.path_names import with_names
 from faceprint.data.source import Source
 
 Ints = NDArray[np.int64]
@@ -30,10 +31,12 @@ _SIZES_SHOWN = 20
 
 @dataclass(frozen=True)
 class Check:
-    """What `scan` found in `source`, summed up. `offsets`: what `landmark_offsets` returned, None without detector."""
+    """What `scan` found in `source`, summed up. `labels` is the `label_range` of the set, `offsets` what
+    `landmark_offsets` returned, None without detector."""
 
     source: Source
     scan: Scan
+    labels: dict[str, int] | None = None
     offsets: tuple[int, list[float]] | None = None
 
     @cached_property
@@ -94,16 +97,14 @@ class Check:
             "images": len(self.source),
             "identities": len(self.source.class_names),
             "known_set": self._known_set(),
-            "labels": label_range(self.source.class_names),
+            "labels": self.labels,
             "images_per_identity": images_per_identity(self.counts),
             "bytes": int(facts["bytes"].sum()),
             "encodings": _encodings(facts),
             "num_sizes": len(self.sizes),
             "sizes": self.sizes[:_SIZES_SHOWN],
-            "unreadable": [
-                {"index": index, "path": self.source.name(index), "reason": reason}
-                for index, reason in self.scan.unreadable
-            ],
+            "unreadable": self._named(self.scan.unreadable),
+            "damaged": None if self.scan.damaged is None else self._named(self.scan.damaged),
             "grey": int(facts["grey"].sum()) if decoded else None,
             "blank": int(facts["blank"].sum()) if decoded else None,
             "duplicates": {
@@ -119,12 +120,12 @@ class Check:
     def warnings(self) -> list[str]:
         """What looks wrong, one line each."""
         single = int((self.counts == 1).sum())
-        labels = label_range(self.source.class_names)
         num_sizes = len(self.sizes)
         found = [
             (len(self.scan.unreadable), "{:,} images cannot be read"),
+            (len(self.scan.damaged or []), "{:,} images are damaged, though they can be decoded"),
             (single, "{:,} identities have a single image"),
-            (labels["missing"] if labels else 0, "{:,} numbers are missing among the labels"),
+            (self.labels["missing"] if self.labels else 0, "{:,} numbers are missing among the labels"),
             (num_sizes if num_sizes > 1 else 0, "{:,} different image sizes"),
             (int(self.scan.facts["blank"].sum()), "{:,} images are blank"),
             *self._duplicate_counts("file", self.copies),
@@ -132,6 +133,9 @@ class Check:
         ]
         lines = [text.format(count) for count, text in found if count]
         return lines + self._known_warnings() + self._crop_warnings()
+
+    def _named(self, problems: list[tuple[int, str]]) -> list[dict[str, Any]]:
+        return [{"index": index, "path": self.source.name(index), "reason": reason} for index, reason in problems]
 
     def _duplicate_counts(self, what: str, groups: list[Ints]) -> list[tuple[int, str]]:
         across = sum(self.is_across(group) for group in groups)
@@ -210,7 +214,9 @@ def check_source(
 ) -> Check:
     """`scan` and sum up. A `detector_model` (YuNet) is asked about 500 of the images. Raises as `scan` does."""
     offsets = landmark_offsets(source, detector_model) if detector_model else None
-    return Check(source, scan(source, decode=decode, workers=workers, progress=progress), offsets)
+    named = with_names(source)  # lists are applied by `data subset`, which calls identities so
+    found = scan(named, decode=decode, workers=workers, progress=progress)
+    return Check(named, found, label_range(source.class_names), offsets)
 
 
 def label_range(class_names: Sequence[str]) -> dict[str, int] | None:

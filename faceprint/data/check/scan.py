@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprint.data.check import crops
+from faceprint.data.check.damage import jpeg_damage, sees_damage
 from faceprint.data.check.fingerprints import content_hash, looks
 from faceprint.data.executors import Processes
 from faceprint.data.images import ImageError, check_encoded, decode_image
@@ -42,10 +43,15 @@ _BLANK = 2.0  # grey levels of standard deviation
 
 @dataclass(frozen=True)
 class Scan:
-    """`facts` (N,) of `FACTS`; `unreadable` holds (index, reason); `decoded` says whether pixels were looked at."""
+    """`facts` (N,) of `FACTS`; `decoded` says whether pixels were looked at. (index, reason) of images:
+
+    `unreadable` are those that cannot be decoded; `damaged` those that can, with a guess at what is broken in them,
+    None where nothing could say so (`damage.sees_damage`).
+    """
 
     facts: NDArray[Any]
     unreadable: list[tuple[int, str]]
+    damaged: list[tuple[int, str]] | None
     decoded: bool
 
 
@@ -64,14 +70,17 @@ def scan(
     total = len(source)
     facts = np.zeros(total, FACTS)
     unreadable: list[tuple[int, str]] = []
+    damaged: list[tuple[int, str]] = []
+    strict = decode and sees_damage()
     batches = [range(start, min(start + _BATCH, total)) for start in range(0, total, _BATCH)]
-    found = Processes(workers).map_batches(_Look(source, decode), batches)
-    for batch, (rows, problems) in zip(batches, found, strict=True):
-        facts[batch.start : batch.stop] = rows
-        unreadable += problems
+    found = Processes(workers).map_batches(_Look(source, decode, strict), batches)
+    for batch, look in zip(batches, found, strict=True):
+        facts[batch.start : batch.stop] = look.facts
+        unreadable += look.unreadable
+        damaged += look.damaged or []
         if progress:
             progress(batch.stop, total)
-    return Scan(facts, unreadable, decode)
+    return Scan(facts, unreadable, damaged if strict else None, decode)
 
 
 @dataclass(frozen=True)
@@ -80,18 +89,24 @@ class _Look:
 
     source: Source
     decode: bool
+    strict: bool
 
-    def __call__(self, indices: range) -> tuple[NDArray[Any], list[tuple[int, str]]]:
+    def __call__(self, indices: range) -> Scan:
         rows = np.zeros(len(indices), FACTS)
-        problems: list[tuple[int, str]] = []
+        unreadable: list[tuple[int, str]] = []
+        damaged: list[tuple[int, str]] = []
         for row, index in zip(rows, indices, strict=True):
             try:
-                self._look(row, index)
+                data = self._look(row, index)
             except ImageError as error:
-                problems.append((index, str(error)))
-        return rows, problems
+                unreadable.append((index, str(error)))
+                continue
+            if self.strict and (damage := jpeg_damage(data)):
+                damaged.append((index, damage))
+        return Scan(rows, unreadable, damaged, self.decode)
 
-    def _look(self, row: Any, index: int) -> None:
+    def _look(self, row: Any, index: int) -> bytes:
+        """Fill in the row of image `index`; its bytes."""
         data, name = self.source.encoded(index), self.source.name(index)
         row["content"], row["bytes"] = content_hash(data), min(len(data), 2**32 - 1)
         row["encoding"] = next((kind for magic, kind in _MAGIC if data.startswith(magic)), len(ENCODINGS) - 1)
@@ -99,6 +114,7 @@ class _Look:
         if self.decode:
             _look_at_pixels(row, data, name)
         row["readable"] = True
+        return data
 
 
 def _look_at_pixels(row: Any, data: bytes, name: str) -> None:

@@ -25,9 +25,10 @@ def write_check(check: Check, folder: Path) -> list[Path]:
     """Write what was found into `folder`; returns the files written.
 
     `stats.json` (all numbers), `images_per_identity.png`, `contact_sheet.png`, and lists with a header:
-    `unreadable.csv`, `duplicates.csv`, `suspects.csv` (columns path, class and why), `single_image.csv` (identity),
-    `exclude.csv` (path: what cannot be read, and all but the first of each set of copies within one identity). Lists
-    without a line are not written. Raises `UserError` where matplotlib is missing or `folder` cannot be written.
+    `unreadable.csv`, `damaged.csv`, `duplicates.csv`, `suspects.csv` (columns path, class and why), `single_image.csv`
+    (identity), `exclude.csv` (path: what cannot be read, and all but the first of each set of copies within one
+    identity). Lists without a line are not written. Raises `UserError` where matplotlib is missing or `folder` cannot
+    be written.
     """
     check_plotting()
     written = [folder / "stats.json", folder / "images_per_identity.png", folder / "contact_sheet.png"]
@@ -49,8 +50,8 @@ def _list(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object, ...
 
 def _lists(check: Check) -> Iterator[tuple[str, tuple[str, ...], Iterable[tuple[object, ...]]]]:
     source = check.source
-    unreadable = ((*_who(source, index), reason) for index, reason in check.scan.unreadable)
-    yield "unreadable.csv", ("path", "class", "reason"), unreadable
+    for name, problems in (("unreadable.csv", check.scan.unreadable), ("damaged.csv", check.scan.damaged or [])):
+        yield name, ("path", "class", "reason"), ((*_who(source, index), reason) for index, reason in problems)
     yield "duplicates.csv", ("path", "class", "group", "kind", "across"), _duplicates(check)
     yield "suspects.csv", ("path", "class", "why", "value"), _suspects(check)
     single = np.flatnonzero(check.counts == 1).tolist()
