@@ -6,10 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ RECIPE: dict[str, Any] = {
     "log": {"every": 3},
     "device": "cpu",
 }
+ROOT = str(Path(__file__).parent.parent.parent)
 CLOCK = {
     "samples_per_second",
     "data_wait_fraction",
@@ -50,18 +53,23 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def start(recipe: Path, out: Path, *assignments: str, processes: int = 1, **options: Any) -> subprocess.Popen[str]:
-    """A training as a user would start it; it leads a process group of its own."""
-    sugar = ["--processes", str(processes)] if processes > 1 else []
-    command = [sys.executable, "-m", "faceprint", "train", str(recipe), f"out={out}", *assignments, *sugar]
+
+
+def start(
+    recipe: Path, out: Path, *assignments: str, processes: int = 1, script: Path | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """A training as a user would start it, or by a script in the place of `-m faceprint`; it leads a process group."""
+    program = [str(script)] if script else ["-m", "faceprint"]
+    if processes > 1:  # what `--processes` does
+        launcher = "from faceprint.cli.launch import main; main()"
+        program = ["-c", launcher, "--standalone", f"--nproc-per-node={processes}", *program]
     return subprocess.Popen(
-        command,
+        [sys.executable, *program, "train", str(recipe), f"out={out}", *assignments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        **options,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT, **environment},
     )
 
 
@@ -115,6 +123,17 @@ def metrics(out: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl without what the clock decides."""
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in record.items() if key not in CLOCK} for record in records]
+
+
+def doubled_and_lost(out: Path, whole: Path) -> tuple[int, int]:
+    """Lines of metrics.jsonl and training.log that are there more often, or less, than in the run `whole`."""
+    found, expected = _lines(out), _lines(whole)
+    return (found - expected).total(), (expected - found).total()
+
+
+def _lines(out: Path) -> Counter[str]:
+    steps = re.findall(r"Global Step: \d+|\]\[\d+\]Accuracy-\w+", (out / "training.log").read_text())
+    return Counter([*steps, *(json.dumps(record) for record in metrics(out))])
 
 
 def weights(out: Path) -> dict[str, str]:
