@@ -117,6 +117,7 @@ class CheckpointWriter:
         try:
             write_whole(self._part / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
             _to_disk(self._part / MANIFEST)
+            _to_disk(self._part)
             if final.exists():  # a damaged one of this step, from which `resume=last_good` went back
                 shutil.rmtree(final)
             self._part.rename(final)

@@ -53,8 +53,6 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
     return path
 
 
-
-
 def start(
     recipe: Path, out: Path, *assignments: str, processes: int = 1, script: Path | None = None, **environment: str
 ) -> subprocess.Popen[str]:
@@ -100,6 +98,14 @@ def members(training: subprocess.Popen[str]) -> list[int]:
             if int(fields[3]) == training.pid and fields[0] != "Z":
                 found.append((int(fields[19]), int(entry.name)))
     return [number for _, number in sorted(found)]
+
+
+def is_worker(number: int) -> bool:
+    """Whether a process is a child of a rank that reads images: not the launcher's, not multiprocessing's tracker."""
+    try:
+        return b"resource_tracker" not in Path(f"/proc/{number}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def steps_done(out: Path) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import doubled_and_lost, end, finish, members, metrics, start, steps_done, weights, write_recipe
+from runs import doubled_and_lost, end, finish, is_worker, members, metrics, start, steps_done, weights, write_recipe
 
 from faceprint.training.checkpoint import check, list_checkpoints
 
@@ -138,11 +138,3 @@ def kill_one(training: subprocess.Popen[str], chance: random.Random, processes: 
     victim = chance.choice([*ranks, *workers[:1]])
     os.kill(victim, signal.SIGKILL)
     return "leader" if victim == ranks[0] else "follower" if victim in ranks else "data worker"
-
-
-def is_worker(number: int) -> bool:
-    """Whether a process is a child of a rank that reads images: not the launcher's, not multiprocessing's tracker."""
-    try:
-        return b"resource_tracker" not in Path(f"/proc/{number}/cmdline").read_bytes()
-    except OSError:
-        return False
