@@ -29,6 +29,7 @@ from faceprint.training.checkpoint import (
     list_checkpoints,
     newest,
 )
+from faceprint.training.claim import Claim
 from faceprint.training.guard import is_stuck
 from faceprint.training.initial import write_names
 from faceprint.training.logging import Logger, RunInfo, open_loggers
@@ -98,6 +99,8 @@ class Run:
         self._loggers: list[Logger] = []
         self.passed_over: list[str] = []
         """What is wrong with checkpoints newer than the one this run was continued from."""
+        self.claim = Claim()
+        """Held as long as this is: no other process trains in the folder."""
 
     @property
     def position(self) -> dict[str, Any]:
@@ -331,7 +334,9 @@ def open_run(config: Config) -> Run:
     Nothing is written before everything is built and checked. Raises `UserError`, for instance for a run folder that
     exists without `resume`, and for a resumed one whose configuration differs in a key that changes the curve.
     """
-    folder = run_folder(config)
+    folder, claim = run_folder(config), Claim()
+    if folder is not None:
+        by_first_rank(lambda: claim_if_there(claim, folder))
     config = settle_resume(config, folder)
     if folder is not None:
         by_first_rank(lambda: check_folder(config, folder))
@@ -340,11 +345,19 @@ def open_run(config: Config) -> Run:
     for pairs in pair_sets:
         check_size(pairs, trainer.spec)  # now, and not after the first thousand steps
     run = Run(config, folder, trainer, pair_sets)
+    run.claim = claim
     if folder is not None:
         start_folder(run, folder)
+        by_first_rank(lambda: claim.take(folder))
         by_first_rank(lambda: add_to_manifest(folder, trainer, seed=config.seed, first_step=run.step))
     run.open_loggers()
     return run
+
+
+def claim_if_there(claim: Claim, folder: Path) -> None:
+    """`claim.take` of a folder that is a run's already."""
+    if (folder / "config.yaml").is_file():
+        claim.take(folder)
 
 
 def settle_resume(config: Config, folder: Path | None) -> Config:

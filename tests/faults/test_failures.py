@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import end, finish, is_worker, members, metrics, start, steps_done, wait_for, weights, write_recipe
+from runs import end, finish, metrics, roles, start, steps_done, wait_for, weights, write_recipe
 
 from faceprint.training.checkpoint import list_checkpoints
 from faceprint.training.stopping import STOPPED_EXIT
@@ -61,9 +61,7 @@ def test_a_data_worker_that_dies_is_named(processes: int, tmp_path: Path, outcom
     training = start(write_recipe(tmp_path, steps=1000), out, processes=processes)
     try:
         wait_for(lambda: steps_done(out) >= 3, training)
-        everybody = members(training)
-        ranks = everybody[processes > 1 :][:processes]
-        victim = next(number for number in everybody if number not in ranks and is_worker(number))
+        victim = roles(training, processes)["data worker"][-1]
         began = time.monotonic()
         os.kill(victim, signal.SIGKILL)
         status, said = finish(training, timeout=60)
@@ -87,7 +85,7 @@ def test_a_process_that_hangs_ends_the_others_in_the_stated_time(tmp_path: Path,
     try:
         wait_for(lambda: steps_done(out) >= 3, training)
         began = time.monotonic()
-        os.kill(members(training)[2], signal.SIGSTOP)
+        os.kill(roles(training, 2)["follower"][0], signal.SIGSTOP)
         status, said = finish(training, timeout=120)
     finally:
         end(training)

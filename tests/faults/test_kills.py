@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import doubled_and_lost, end, finish, is_worker, members, metrics, start, steps_done, weights, write_recipe
+from runs import doubled_and_lost, end, finish, is_running, metrics, roles, start, steps_done, weights, write_recipe
 
 from faceprint.training.checkpoint import check, list_checkpoints
 
@@ -44,6 +44,7 @@ def test_killed_runs_end_as_undisturbed_ones(processes: int, kills: int, tmp_pat
         f"kill -9, {kills} times, of a training in {processes} process{'es' * (processes > 1)}",
         victims=scene.victims,
         moments=scene.moments,
+        longest_until_all_ended=f"{scene.longest_end:.1f} s",
         checkpoints_lost=scene.checkpoints_lost,
         lines_doubled=doubled,
         lines_lost=lost,
@@ -61,6 +62,7 @@ class Scene:
         self.victims: Counter[str] = Counter()
         self.moments: Counter[str] = Counter()
         self.checkpoints_lost = 0
+        self.longest_end = 0.0
         self.first, self.checkpoint, self.torn = 0, 0, self.unfinished()
 
     def start(self, out: Path) -> subprocess.Popen[str]:
@@ -75,14 +77,14 @@ class Scene:
     def kill_once(self, aim: str) -> None:
         """Start or resume, kill at about the moment `aim`, and see what is left."""
         self.first, self.checkpoint, self.torn = steps_done(self.out), self.saved_step(), self.unfinished()
-        training = self.start(self.out)
+        training, everybody = self.start(self.out), set[int]()
         try:
             self.wait_until(aim, training)
             saved = self.saved_step()
-            self.victims[kill_one(training, self.chance, self.processes)] += 1
-            training.wait(60)
+            everybody = self.kill_one(training)
+            self.wait_for_the_end_of(everybody, training)
         finally:
-            end(training)
+            end(training, everybody)
         self.moments[self.moment()] += 1
         self.checkpoints_lost += self.saved_step() < saved
         for path in list_checkpoints(self.out / "checkpoints"):
@@ -103,6 +105,23 @@ class Scene:
             assert time.monotonic() < until, f"waited too long for {aim}"
             time.sleep(0.001)
         time.sleep(self.chance.random() * {"a step": 0.3, "an evaluation": 0.1}.get(aim, 0.005))
+
+    def kill_one(self, training: subprocess.Popen[str]) -> set[int]:
+        """Kill a process of the training; returns all that were there."""
+        found = roles(training, self.processes)
+        if found:  # else it has ended by itself
+            role = self.chance.choice(sorted(found))
+            os.kill(self.chance.choice(found[role]), signal.SIGKILL)
+            self.victims[role] += 1
+        return {number for numbers in found.values() for number in numbers}
+
+    def wait_for_the_end_of(self, everybody: set[int], training: subprocess.Popen[str]) -> None:
+        """Whoever was killed, the others end by themselves."""
+        since = time.monotonic()
+        while any(is_running(number) for number in everybody) or training.poll() is None:
+            assert time.monotonic() - since < 60, f"of {everybody} some go on"
+            time.sleep(0.01)
+        self.longest_end = max(self.longest_end, time.monotonic() - since)
 
     def saved_step(self) -> int:
         """Of the newest checkpoint; 0 where there is none."""
@@ -127,14 +146,3 @@ class Scene:
             return "a checkpoint write"
         went_on = self.first != steps_done(self.out) > self.checkpoint
         return "a step" if went_on else "the start"
-
-
-def kill_one(training: subprocess.Popen[str], chance: random.Random, processes: int) -> str:
-    """Kill a rank or a data worker; says which."""
-    everybody = members(training)
-    # Several have a launcher before them, or are gone by themselves, the training being over.
-    ranks = everybody[processes > 1 :][:processes] or everybody[:1]
-    workers = [number for number in everybody if number not in ranks and is_worker(number)]
-    victim = chance.choice([*ranks, *workers[:1]])
-    os.kill(victim, signal.SIGKILL)
-    return "leader" if victim == ranks[0] else "follower" if victim in ranks else "data worker"
