@@ -25,9 +25,10 @@ FACEPRINT_RELIABILITY_JSON=seen.jsonl python -m pytest tests/faults tests/multip
 python docs/generate_reliability.py seen.jsonl
 ```
 
-Each row is what one test saw, and is there only because the test passed. A status is the exit status of the command: 0 done,
-1 failed, 2 a mistake that the message tells how to mend, 75 stopped as asked with a checkpoint saved. Seconds are those of
-a machine that did other things at the same time. A difference of losses is the largest of any step, as a share of the loss.
+Each row is what one test saw, and is there only because the test passed. A status is the exit status of the command:
+0 done, 1 failed, 2 a mistake that the message tells how to mend, 75 stopped as asked with a checkpoint saved. Seconds
+are those of a machine that did other things at the same time. A difference of losses is the largest of any step, as a
+share of the loss.
 {gaps}"""
 TABLE = """
 ## {about}

@@ -78,9 +78,13 @@ class Run:
     `metrics.jsonl`, `training.log`, `checkpoints/` and `model/`.
     """
 
-    def __init__(self, config: Config, folder: Path | None, trainer: Trainer, pair_sets: list[PairSet]) -> None:
+    def __init__(
+        self, config: Config, folder: Path | None, claim: Claim, trainer: Trainer, pair_sets: list[PairSet]
+    ) -> None:
         self.config = config
         self.folder = folder
+        self.claim = claim
+        """Held as long as this is: no other process trains in the folder."""
         self.trainer = trainer
         self.pair_sets = pair_sets
         self.step = 0
@@ -99,8 +103,6 @@ class Run:
         self._loggers: list[Logger] = []
         self.passed_over: list[str] = []
         """What is wrong with checkpoints newer than the one this run was continued from."""
-        self.claim = Claim()
-        """Held as long as this is: no other process trains in the folder."""
 
     @property
     def position(self) -> dict[str, Any]:
@@ -344,8 +346,7 @@ def open_run(config: Config) -> Run:
     trainer = build_trainer(config)
     for pairs in pair_sets:
         check_size(pairs, trainer.spec)  # now, and not after the first thousand steps
-    run = Run(config, folder, trainer, pair_sets)
-    run.claim = claim
+    run = Run(config, folder, claim, trainer, pair_sets)
     if folder is not None:
         start_folder(run, folder)
         by_first_rank(lambda: claim.take(folder))
