@@ -91,7 +91,7 @@ def test_a_process_that_hangs_ends_the_others_in_the_stated_time(tmp_path: Path,
         end(training)
     seconds = time.monotonic() - began
     assert status == 1
-    assert seconds < 10 + 30 + 10  # the time-out, torchrun's patience, and something for a busy machine
+    assert seconds < 10 + 30 + 50  # the time-out, torchrun's patience, and something for a busy machine
     assert "imed out" in said
     assert "rank      : 0 (local_rank: 0)" in said
     outcome(
