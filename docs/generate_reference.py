@@ -29,7 +29,17 @@ from faceprint.training.setup import LOSSES
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by `make reference` from the program; do not edit. -->\n\n"
-MODULES = ("", ".models", ".margins", ".classifier", ".data", ".inference", ".evaluation.metrics", ".errors")
+MODULES = (
+    "",
+    ".models",
+    ".margins",
+    ".classifier",
+    ".data",
+    ".inference",
+    ".inference.gallery",
+    ".evaluation.metrics",
+    ".errors",
+)
 SHOWN = ("__init__", "__call__", "__len__", "__getitem__")
 OF_NETWORKS: dict[str, Table[Any]] = {"output": OUTPUTS, "norm": NORMS}
 

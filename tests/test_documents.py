@@ -25,6 +25,7 @@ from faceprint.data.formats import open_source
 from faceprint.data.model_files import YUNET
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.data.write_set import write_set
+from faceprint.inference.gallery import open_gallery
 
 ROOT = Path(__file__).parent.parent
 SFACE = "face_recognition_sface_2021dec.onnx"
@@ -281,7 +282,8 @@ def test_the_how_to_of_ijb_and_thresholds(tmp_path: Path, monkeypatch: pytest.Mo
         for place, (path, who, i) in enumerate(names[:-8]):
             other, whose, _ = names[place + (1 if i < 4 else 5)]
             file.write(f"{path},{other},{int(who == whose)}\n{path},{names[place + 7][0]},0\n")
-    assert execute("docs/how-to/ijb-and-thresholds.md", "ijb", tmp_path) == 7
+    assert execute("docs/how-to/ijb-and-thresholds.md", "ijb", tmp_path) == 11
+    assert len(open_gallery(tmp_path / "staff.gallery")) == 29 * 4
     results = {
         name: json.loads((tmp_path / f"{name}.json").read_text()) for name in ("ijbc", "plain", "features", "search")
     }

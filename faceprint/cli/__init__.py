@@ -22,7 +22,9 @@ from faceprint.cli import (
     embed,
     evaluate,
     export,
+    gallery,
     harden,
+    identify,
     import_weights,
     plot,
     report,
@@ -58,6 +60,8 @@ app.command("export")(export.export)
 app.command("import")(import_weights.import_weights)
 app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
+app.add_typer(gallery.app, name="gallery")
+app.command("identify")(identify.identify)
 app.command("centres")(centres.centres)
 app.command("harden")(harden.harden)
 app.command("compare")(compare.compare)

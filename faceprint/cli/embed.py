@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -13,6 +13,9 @@ from faceprint.cli.output import JsonOption, err, progress_bar, write_json
 from faceprint.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from faceprint.inference.embedder import Embedder, Given
 
 InputOption = Annotated[
@@ -55,13 +58,10 @@ def embed(
     from faceprint.inference.output_file import check_output
 
     check_output(output, ".npz")
-    paths = _find_images(images)
+    paths = find_images(images)
     embedder = open_model(model, overrides, device)
-    faces = cropped(paths, embedder, detector_model) if align else iter(paths)
-    with progress_bar("embedding", "images") as progress:
-        embeddings = embedder.embed(
-            faces, flip=flip, batch_size=batch_size, progress=lambda done, _: progress(done, len(paths))
-        )
+    faces = cropped(paths, embedder, detector_model) if align else paths
+    embeddings = embed_shown(embedder, faces, len(paths), flip=flip, batch_size=batch_size)
     content = io.BytesIO()
     np.savez(content, path=np.array([str(path) for path in paths]), embedding=embeddings)
     write_whole(output, content.getvalue())
@@ -77,6 +77,14 @@ def open_model(model: str, overrides: list[str] | None, device: str) -> Embedder
     return load(model, dict(map(split_assignment, overrides or [])), device)
 
 
+def embed_shown(
+    embedder: Embedder, faces: Iterable[Given], count: int, *, flip: bool, batch_size: int
+) -> NDArray[np.float32]:
+    """`Embedder.embed` of `count` faces, with a progress bar."""
+    with progress_bar("embedding", "images") as progress:
+        return embedder.embed(faces, flip=flip, batch_size=batch_size, progress=lambda done, _: progress(done, count))
+
+
 def cropped(paths: list[Path], embedder: Embedder, detector_model: str | None) -> Iterator[Given]:
     """The faces of photographs in the network's size, one after the other."""
     from faceprint.data.detection import YuNet
@@ -87,7 +95,7 @@ def cropped(paths: list[Path], embedder: Embedder, detector_model: str | None) -
     return (crop_face(path, detector, embedder.input.size) for path in paths)
 
 
-def _find_images(given: list[Path]) -> list[Path]:
+def find_images(given: list[Path]) -> list[Path]:
     """The files given, and those below the folders given."""
     from faceprint.data.images import IMAGE_SUFFIXES, images_below
 

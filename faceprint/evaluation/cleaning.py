@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from faceprint.data.source import Source
 from faceprint.errors import UserError
 from faceprint.evaluation.embeddings import Embeds
-from faceprint.evaluation.neighbours import Neighbours, nearest
 from faceprint.evaluation.source_embeddings import (
     SourceEmbeddings,
     embed_source,
@@ -21,6 +20,7 @@ from faceprint.evaluation.source_embeddings import (
     robust_centres,
 )
 from faceprint.files import write_csv
+from faceprint.inference.neighbours import Neighbours, nearest
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

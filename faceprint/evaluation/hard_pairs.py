@@ -13,8 +13,8 @@ from faceprint.data.pair_lists import NUM_FOLDS
 from faceprint.data.source import Source
 from faceprint.errors import UserError
 from faceprint.evaluation.embeddings import Embeds
-from faceprint.evaluation.neighbours import nearest
 from faceprint.evaluation.source_embeddings import SourceEmbeddings, embed_source
+from faceprint.inference.neighbours import nearest
 
 Ints = NDArray[np.int64]
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from faceprint.data.source import Source
 from faceprint.evaluation.embeddings import Embeds
-from faceprint.evaluation.neighbours import nearest
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import prepared_images
 from faceprint.evaluation.source_embeddings import embed_source, near_cosine, robust_centres
 from faceprint.files import write_csv
+from faceprint.inference.neighbours import nearest
 from faceprint.registry import unknown
 
 BY = ("centres", "images")

@@ -1,4 +1,4 @@
-"""`faceprint export`, `embed` and `verify`: what they print and write, and what mistakes get."""
+"""`faceprint export`, `embed`, `verify`, `gallery` and `identify`: what they print and write, and what mistakes get."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 import faceprint
 from faceprint.cli.embed import embed
 from faceprint.cli.export import export
+from faceprint.cli.gallery import app as gallery_app
+from faceprint.cli.identify import identify
 from faceprint.cli.verify import verify
 from faceprint.errors import UserError
 from faceprint.inference import export as export_module
@@ -23,6 +25,8 @@ app = typer.Typer()
 app.command("export")(export)
 app.command("embed")(embed)
 app.command("verify")(verify)
+app.command("identify")(identify)
+app.add_typer(gallery_app, name="gallery")
 
 
 def run(*arguments):
@@ -161,3 +165,63 @@ def test_similarity_in_python_is_that_of_verify(model, photos):
     embedder = faceprint.load(model, {"colour": "bgr"})
     answer = json.loads(run("verify", model, *pair, "--input", "colour=bgr", "--json", "-").stdout)
     assert answer["similarity"] == embedder.similarity(*pair)
+
+
+@pytest.fixture
+def enrolled(model, photos, tmp_path):
+    """A gallery of two people: `photos`, whose one image is red, and `deep`, who has a pink and a blue one."""
+    path = tmp_path / "a.gallery"
+    assert run("gallery", "add", model, path, photos).exit_code == 0
+    return path
+
+
+def test_identify_says_who_or_nobody(model, photos, enrolled, tmp_path):
+    result = run("identify", model, enrolled, photos / "red.png", "--threshold", 0.9, "--top", 2, "--json", "-")
+    found = json.loads(result.stdout)
+    (image,) = found["images"]
+    assert image["person"] == "photos"
+    # Colours less 127.5, as the network sees them.
+    red, pink = np.array([72.5, -127.5, -127.5]), np.array([92.5, -87.5, -87.5])
+    assert [candidate["person"] for candidate in image["candidates"]] == ["photos", "deep"]
+    similarities = [candidate["similarity"] for candidate in image["candidates"]]
+    assert similarities == pytest.approx([1.0, cosine(red, pink)], abs=1e-5)
+    assert image["candidates"][1]["image"].endswith("pink.png")
+    green = tmp_path / "green.png"
+    cv2.imwrite(str(green), np.full((8, 8, 3), (0, 255, 0), np.uint8))
+    done = run("identify", model, enrolled, green, "--threshold", 0.9, "--json", tmp_path / "g.json")
+    assert json.loads((tmp_path / "g.json").read_text())["images"][0]["person"] is None
+    assert "nobody who is enrolled" in done.stdout
+    assert "no threshold" in run("identify", model, enrolled, green).stdout
+
+
+def test_a_gallery_is_listed_added_to_and_taken_from(model, photos, enrolled):
+    run("gallery", "add", model, enrolled, photos / "red.png", "--person", "Red")
+    listed = json.loads(run("gallery", "list", enrolled, "--json", "-").stdout)
+    assert listed["people"] == {"Red": 1, "deep": 2, "photos": 1}
+    assert listed["model"]["content_hash"]
+    run("gallery", "remove", enrolled, "deep", "photos")
+    assert json.loads(run("gallery", "list", enrolled, "--json", "-").stdout)["people"] == {"Red": 1}
+    run("gallery", "remove", enrolled, "Red")
+    with pytest.raises(UserError, match="nobody is enrolled"):
+        run("identify", model, enrolled, photos)
+
+
+def test_mistakes_with_galleries(model, photos, enrolled, tmp_path):
+    other = tmp_path / "other.onnx"
+    graph = onnx.load(model)
+    graph.graph.name = "other"
+    onnx.save(graph, other)
+    before = enrolled.read_bytes()
+    for arguments, said in (
+        (["gallery", "add", other, enrolled, photos], "another model"),
+        (["gallery", "add", model, enrolled, photos, "--flip"], "without --flip"),
+        (["gallery", "add", model, enrolled, photos, "--input", "colour=bgr"], "--input"),
+        (["gallery", "add", model, tmp_path / "a.npz", photos], r"ends in \.gallery"),
+        (["gallery", "remove", enrolled, "Nobody"], "not in the gallery: Nobody"),
+        (["identify", other, enrolled, photos], "another model"),
+        (["identify", model, tmp_path / "none.gallery", photos], "cannot be read"),
+        (["identify", model, enrolled, photos, "--threshold", 2], "a cosine"),
+    ):
+        with pytest.raises(UserError, match=said):
+            run(*arguments)
+    assert enrolled.read_bytes() == before

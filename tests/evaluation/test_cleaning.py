@@ -14,13 +14,12 @@ from faceprint.data.images import Image, ImageError
 from faceprint.data.make_pairs import random_pairs
 from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
-from faceprint.evaluation import neighbours
 from faceprint.evaluation.cleaning import clean_source, stranger_limit, write_cleaning
 from faceprint.evaluation.hard_pairs import hard_pairs
-from faceprint.evaluation.neighbours import nearest
 from faceprint.evaluation.overlap import find_overlap, write_overlap
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.source_embeddings import embed_source, robust_centre, unseen_cosines
+from faceprint.inference.neighbours import nearest
 
 DIM = 64
 SPEC = InputSpec(size=(4, 4))
@@ -182,8 +181,8 @@ def test_the_limit_is_what_strangers_reach() -> None:
 
 
 def test_neighbours_are_those_of_a_whole_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "_QUERIES", 7)
-    monkeypatch.setattr(neighbours, "_GALLERY", 11)
+    monkeypatch.setattr("faceprint.inference.neighbours._QUERIES", 7)
+    monkeypatch.setattr("faceprint.inference.neighbours._GALLERY", 11)
     random = np.random.default_rng(1)
     a, b = (unit(random.normal(size=(n, 8))).astype(np.float32) for n in (30, 50))
     classes = random.integers(0, 5, 30), random.integers(0, 5, 50)
