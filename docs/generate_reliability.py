@@ -45,7 +45,16 @@ def latest(lines: list[str]) -> list[dict[str, Any]]:
     newest = {(note["test"], note["what"]): note for note in notes}
     tests_with_figures = {test for (test, _), note in newest.items() if note["seen"]}
     kept = [note for (test, _), note in newest.items() if note["seen"] or test not in tests_with_figures]
-    return sorted(kept, key=lambda note: (note["test"].partition("::")[0], note["what"]))
+    return sorted(kept, key=lambda note: (module(note), note["what"]))
+
+
+def module(note: dict[str, Any]) -> str:
+    return note["test"].partition("::")[0]
+
+
+def table(notes: list[dict[str, Any]]) -> str:
+    """The rows of one module of tests, under what it says of itself."""
+    return TABLE.format(about=notes[-1]["about"].rstrip("."), rows="\n".join(map(row, notes)))
 
 
 def row(note: dict[str, Any]) -> str:
@@ -74,11 +83,7 @@ def page(lines: list[str]) -> str:
         day=date.today().isoformat(), torch=torch.__version__.split("+")[0], cores=os.cpu_count(), gaps=gaps
     )
     full = [note for note in notes if note["seen"]]
-    tables = [
-        TABLE.format(about=about, rows="\n".join(map(row, group)))
-        for about, group in groupby(full, key=lambda note: note["about"].rstrip("."))
-    ]
-    return head + "".join(tables)
+    return head + "".join(table(list(group)) for _, group in groupby(full, key=module))
 
 
 def main() -> None:
