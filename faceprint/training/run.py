@@ -36,7 +36,7 @@ from faceprint.training.logging import Logger, RunInfo, open_loggers
 from faceprint.training.logging.jsonl import forget_after, read_metrics
 from faceprint.training.manifest import add_to_manifest
 from faceprint.training.measure import Means
-from faceprint.training.replicas import average_buffers
+from faceprint.training.replicas import average_buffers, averaged
 from faceprint.training.setup import Trainer, build_trainer
 from faceprint.training.state import restore, state_pieces
 from faceprint.training.stopping import Agreement, StopRequest
@@ -268,9 +268,6 @@ class Run:
         if self._writer is None:
             return
         self.publish_checkpoint()
-        average_buffers(self.trainer.network)
-        if self.trainer.average is not None:
-            average_buffers(self.trainer.average.module)
         evaluated = self._last_result is not None and self._last_step == self.step
         described = {
             "config_sha256": hashlib.sha256(dump(self.config).encode()).hexdigest(),
@@ -280,8 +277,9 @@ class Run:
         counters = {name: getattr(self, name) for name in COUNTERS}
         counters["means"] = self.means.state_dict()
         counters["global_batch"] = self.trainer.plan.global_batch
-        pieces = state_pieces(self.trainer, counters, copied=self.config.checkpoint.background)
-        self._writer.start(self.step, pieces, described)
+        with averaged(self.trainer.networks()) as own:
+            pieces = state_pieces(self.trainer, own, counters, copied=self.config.checkpoint.background)
+            self._writer.start(self.step, pieces, described)
         if not self.config.checkpoint.background:
             self.publish_checkpoint()
 

@@ -17,7 +17,7 @@ import torch.multiprocessing as mp
 from faceprint.assignments import override
 from faceprint.distributed import world
 from faceprint.recipe import validate
-from faceprint.training.checkpoint import list_checkpoints
+from faceprint.training.checkpoint import SHARED, list_checkpoints, load_part
 from faceprint.training.initial import read_checkpoint_classes
 from faceprint.training.loop import train
 from faceprint.training.run import open_run
@@ -155,6 +155,27 @@ def test_other_numbers_of_processes_continue_a_run(tmp_path: Path, outcome: Call
         final_accuracy=[records[-1]["accuracy"], alone[-1]["accuracy"]],
         lines=len(losses(records)),
     )
+
+
+def test_a_stop_leaves_no_trace(tmp_path: Path) -> None:
+    """Each process has running moments of its own: a checkpoint has their mean, and does not put it in their place."""
+    options = ("steps=9", "ema=0.9", "checkpoint.keep=9")
+    whole, _, rest = trained(
+        2,
+        Job(f"{tmp_path}/whole", options),
+        Job(f"{tmp_path}/parts", options, 4),
+        Job(f"{tmp_path}/parts", (*options, "resume=true")),
+    )
+    assert losses(rest) == losses(whole)
+    ends = [list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("whole", "parts")]
+    for rank in range(2):
+        one, other = (load_part(end / f"rank-{rank:05d}.pt")["moments"] for end in ends)
+        assert len(one) > 10
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    first, second = (load_part(ends[0] / f"rank-{rank:05d}.pt")["moments"] for rank in range(2))
+    assert not any(torch.equal(a, b) for a, b in zip(first[:2], second[:2], strict=True))
+    networks = [load_part(end / SHARED)["network"] for end in ends]
+    assert all(torch.equal(value, networks[1][name]) for name, value in networks[0].items())
 
 
 def centres(folder: Path) -> torch.Tensor:
