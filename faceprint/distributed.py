@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import signal
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -55,10 +58,18 @@ def world(timeout_seconds: float = 600.0, meeting_seconds: float | None = None) 
             f" {master()}: {str(error).splitlines()[0]}; start all of them by torchrun, with one address and port of"
             " the first machine"
         ) from error
+    _end_with_launcher()
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _end_with_launcher() -> None:
+    """Have Linux send SIGTERM to this process when torchrun dies: nobody would see it train on, or could stop it."""
+    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
+        pr_set_pdeathsig = 1  # sys/prctl.h
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGTERM), 0, 0, 0)
 
 
 def master() -> str:

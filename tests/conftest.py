@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -52,3 +54,25 @@ def ray_cluster() -> Iterator[RayCluster]:
 def no_cache_of_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests neither fill the user's cache folder nor find in it what others computed."""
     monkeypatch.setenv("FACEPRINT_CACHE", "none")
+
+
+@pytest.fixture
+def outcome(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
+    """Notes what a test saw in the file that FACEPRINT_RELIABILITY_JSON names, for docs/reliability.md.
+
+    It is called as `outcome(WHAT_HAPPENED, name=figure, …)`. A test that ends without a call is noted too.
+    """
+    noted: list[str] = []
+
+    def note(what: str, **seen: Any) -> None:
+        file = os.environ.get("FACEPRINT_RELIABILITY_JSON")
+        noted.append(what)
+        if file:
+            about = (request.module.__doc__ or "").split("\n")[0]
+            line = {"test": request.node.nodeid, "about": about, "what": what, "seen": seen}
+            with Path(file).open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(line) + "\n")
+
+    yield note
+    if not noted:
+        note(request.node.name)

@@ -22,7 +22,8 @@ def start_processes(number: int) -> None:
     at = next(place for place, word in enumerate(rest) if word.split("=")[0] == "--processes")
     del rest[at : at + (1 if "=" in rest[at] else 2)]
     # SIGUSR1 too: schedulers announce by it that the machine will be taken away.
-    os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
+    for name in ("PET_SIGNALS_TO_HANDLE", "TORCHELASTIC_SIGNALS_TO_HANDLE"):  # newer and older releases of torch
+        os.environ.setdefault(name, "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
     torchrun = ["--standalone", f"--nproc-per-node={number}", "-m", "faceprint", *rest]
     os.execv(sys.executable, [sys.executable, "-c", "from faceprint.cli.launch import main; main()", *torchrun])
 

@@ -188,7 +188,8 @@ class _Bar:
 
     def _show(self, record: dict[str, Any]) -> None:
         if record["kind"] == "evaluation":
-            err.print(f"step {record['step']}: {record['protocol']} accuracy {record['accuracy']:.4f}", markup=False)
+            accuracy, seconds = f"accuracy {record['accuracy']:.4f}", f"{record['seconds']:.1f} s"
+            err.print(f"step {record['step']}: {record['protocol']} {accuracy} ({seconds})", markup=False)
             return
         text = (
             f"loss {record['loss']:.3f}  {record['samples_per_second']:.0f} images/s"

@@ -4,7 +4,7 @@
       manifest.json                   written last: size and SHA-256 of every other file
       shared.pt                       what all processes share: network, optimiser, counters
       centres-FIRST-LAST.safetensors  class centres and their momentum, a range of classes a process
-      rank-00000.pt                   random numbers, one file a process
+      rank-00000.pt                   random numbers and running moments of its own, one file a process
 
 Each process writes its files into `step_….part`, in a thread of its own while the training goes on; when all are on
 disk the first process adds the manifest and renames the folder. So a folder of the right name is complete, and what is
@@ -29,7 +29,7 @@ from faceprint.distributed import by_first_rank, gather_objects, rank, world_siz
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 
-FORMAT = "faceprint-checkpoint/2"
+FORMAT = "faceprint-checkpoint/3"
 MANIFEST = "manifest.json"
 SHARED = "shared.pt"
 _NAME = re.compile(r"step_(\d{9})")
@@ -117,6 +117,7 @@ class CheckpointWriter:
         try:
             write_whole(self._part / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
             _to_disk(self._part / MANIFEST)
+            _to_disk(self._part)
             if final.exists():  # a damaged one of this step, from which `resume=last_good` went back
                 shutil.rmtree(final)
             self._part.rename(final)

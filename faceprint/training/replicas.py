@@ -7,7 +7,7 @@ of what its optimiser remembers of it, and the others' are sent when a block is 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
 from typing import Any, cast
@@ -158,7 +158,33 @@ def average_buffers(network: nn.Module) -> None:
     """
     if world_size() == 1:
         return
-    for buffer in network.buffers():
-        if buffer.is_floating_point():
-            dist.all_reduce(buffer)
-            buffer.div_(world_size())
+    for buffer in moments([network]):
+        dist.all_reduce(buffer)
+        buffer.div_(world_size())
+
+
+def moments(networks: Iterable[nn.Module]) -> list[Tensor]:
+    """The buffers that `average_buffers` averages."""
+    return [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
+
+
+@contextmanager
+def averaged(networks: Sequence[nn.Module]) -> Generator[list[Tensor]]:
+    """`average_buffers` inside; afterwards every process has its own again, copies of which are given.
+
+    A mean that stayed would round the moments of every later step: a run that is saved once more would be another.
+    """
+    own = [buffer.detach().clone() for buffer in moments(networks)]
+    for network in networks:
+        average_buffers(network)
+    try:
+        yield own
+    finally:
+        set_moments(networks, own)
+
+
+@torch.no_grad()
+def set_moments(networks: Iterable[nn.Module], values: Iterable[Tensor]) -> None:
+    """Put back what `averaged` gave."""
+    for buffer, value in zip(moments(networks), values, strict=True):
+        buffer.copy_(value)

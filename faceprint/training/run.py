@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from faceprint.errors import UserError
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import check_size, evaluate_pairs, load_protocol
 from faceprint.files import write_whole
-from faceprint.inference.embedder import network_embedder
+from faceprint.inference.embedder import Embedder, network_embedder
 from faceprint.inference.folding import fold_norms
 from faceprint.inference.model_folder import ModelCard, save_model
 from faceprint.models import FaceNetwork
@@ -28,13 +29,14 @@ from faceprint.training.checkpoint import (
     list_checkpoints,
     newest,
 )
+from faceprint.training.claim import Claim
 from faceprint.training.guard import is_stuck
 from faceprint.training.initial import write_names
 from faceprint.training.logging import Logger, RunInfo, open_loggers
-from faceprint.training.logging.jsonl import forget_after
+from faceprint.training.logging.jsonl import forget_after, read_metrics
 from faceprint.training.manifest import add_to_manifest
 from faceprint.training.measure import Means
-from faceprint.training.replicas import average_buffers
+from faceprint.training.replicas import average_buffers, averaged
 from faceprint.training.setup import Trainer, build_trainer
 from faceprint.training.state import restore, state_pieces
 from faceprint.training.stopping import Agreement, StopRequest
@@ -76,9 +78,13 @@ class Run:
     `metrics.jsonl`, `training.log`, `checkpoints/` and `model/`.
     """
 
-    def __init__(self, config: Config, folder: Path | None, trainer: Trainer, pair_sets: list[PairSet]) -> None:
+    def __init__(
+        self, config: Config, folder: Path | None, claim: Claim, trainer: Trainer, pair_sets: list[PairSet]
+    ) -> None:
         self.config = config
         self.folder = folder
+        self.claim = claim
+        """Held as long as this is: no other process trains in the folder."""
         self.trainer = trainer
         self.pair_sets = pair_sets
         self.step = 0
@@ -156,7 +162,7 @@ class Run:
         # Folded norms save about a third of the time. What is not folded is shared with the network in training.
         embedder = network_embedder(fold_norms(chosen), trainer.spec, trainer.device, name="the network in training")
         try:
-            results = [evaluate_pairs(embedder, pairs).result for pairs in self.pair_sets]
+            results = [timed_result(embedder, pairs) for pairs in self.pair_sets]
         finally:
             chosen.train()
         results = gather_objects(results)[0]  # the same in every process, to the last bit
@@ -262,9 +268,6 @@ class Run:
         if self._writer is None:
             return
         self.publish_checkpoint()
-        average_buffers(self.trainer.network)
-        if self.trainer.average is not None:
-            average_buffers(self.trainer.average.module)
         evaluated = self._last_result is not None and self._last_step == self.step
         described = {
             "config_sha256": hashlib.sha256(dump(self.config).encode()).hexdigest(),
@@ -274,8 +277,9 @@ class Run:
         counters = {name: getattr(self, name) for name in COUNTERS}
         counters["means"] = self.means.state_dict()
         counters["global_batch"] = self.trainer.plan.global_batch
-        pieces = state_pieces(self.trainer, counters, copied=self.config.checkpoint.background)
-        self._writer.start(self.step, pieces, described)
+        with averaged(self.trainer.networks()) as own:
+            pieces = state_pieces(self.trainer, own, counters, copied=self.config.checkpoint.background)
+            self._writer.start(self.step, pieces, described)
         if not self.config.checkpoint.background:
             self.publish_checkpoint()
 
@@ -330,7 +334,9 @@ def open_run(config: Config) -> Run:
     Nothing is written before everything is built and checked. Raises `UserError`, for instance for a run folder that
     exists without `resume`, and for a resumed one whose configuration differs in a key that changes the curve.
     """
-    folder = run_folder(config)
+    folder, claim = run_folder(config), Claim()
+    if folder is not None:
+        by_first_rank(lambda: claim_if_there(claim, folder))
     config = settle_resume(config, folder)
     if folder is not None:
         by_first_rank(lambda: check_folder(config, folder))
@@ -338,12 +344,19 @@ def open_run(config: Config) -> Run:
     trainer = build_trainer(config)
     for pairs in pair_sets:
         check_size(pairs, trainer.spec)  # now, and not after the first thousand steps
-    run = Run(config, folder, trainer, pair_sets)
+    run = Run(config, folder, claim, trainer, pair_sets)
     if folder is not None:
         start_folder(run, folder)
+        by_first_rank(lambda: claim.take(folder))
         by_first_rank(lambda: add_to_manifest(folder, trainer, seed=config.seed, first_step=run.step))
     run.open_loggers()
     return run
+
+
+def claim_if_there(claim: Claim, folder: Path) -> None:
+    """`claim.take` of a folder that is a run's already."""
+    if (folder / "config.yaml").is_file():
+        claim.take(folder)
 
 
 def settle_resume(config: Config, folder: Path | None) -> Config:
@@ -355,13 +368,26 @@ def settle_resume(config: Config, folder: Path | None) -> Config:
 
 
 def _has_checkpoint(config: Config, folder: Path) -> bool:
-    """Whether there is one; removes the folder of this very run that ended before its first."""
+    """Whether there is one; removes the folder of this very run that was cut short before its first."""
     if list_checkpoints(folder / "checkpoints"):
         return True
-    if (folder / "config.yaml").is_file() and not (folder / "model").exists():
+    if (folder / "config.yaml").is_file() and _was_cut_short(config, folder):
         check_same(config, folder)
         shutil.rmtree(folder)
     return False
+
+
+def _was_cut_short(config: Config, folder: Path) -> bool:
+    """Whether a run without checkpoints has nothing to lose: no model yet, or one that its metrics say is made anew."""
+    if not (folder / "model").exists():
+        return True
+    records = list(read_metrics(folder))
+    if not records:
+        return False
+    step, epoch = records[-1]["step"], records[-1]["epoch"]
+    if config.steps is not None:
+        return step < config.steps
+    return epoch + epoch / max(1, step) < (config.epochs or 0)
 
 
 def checkpoint_writer(config: Config, folder: Path | None) -> CheckpointWriter | None:
@@ -370,6 +396,13 @@ def checkpoint_writer(config: Config, folder: Path | None) -> CheckpointWriter |
     return CheckpointWriter(
         folder / "checkpoints", keep=config.checkpoint.keep, background=config.checkpoint.background
     )
+
+
+def timed_result(embedder: Embedder, pairs: PairSet) -> dict[str, Any]:
+    """The result of `evaluate_pairs`, and the `seconds` it took."""
+    began = time.perf_counter()
+    result = evaluate_pairs(embedder, pairs).result
+    return {**result, "seconds": round(time.perf_counter() - began, 2)}
 
 
 def figure(result: Mapping[str, Any] | None, name: str) -> float:
@@ -417,15 +450,17 @@ def make_folder(config: Config, folder: Path, names: Sequence[str]) -> None:
     """The folder of a new run, with its configuration and the names of its classes."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+        write_whole(folder / "config.yaml", dump(config).encode())
         write_names(folder, names)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another with out=DIR") from error
 
 
 def tidy(folder: Path, step: int) -> None:
-    """Remove what a run wrote after `step`, to which it goes back."""
+    """Remove what a run wrote after `step`, to which it goes back, and what a kill left half-written."""
     clear_unfinished(folder / "checkpoints")
+    for path in folder.glob(".*.partial"):
+        path.unlink()
     forget_after(folder, step)
 
 

@@ -122,6 +122,10 @@ class Trainer:
         """The network that is evaluated and kept: the moving average where there is one. All processes must call it."""
         return self.replicas.whole() if self.average is None else cast(FaceNetwork, self.average.module)
 
+    def networks(self) -> list[nn.Module]:
+        """The network in training, and the moving average where there is one."""
+        return [self.network, *([] if self.average is None else [self.average.module])]
+
     def heads(self) -> list[tuple[PartialFC, CentreOptimizer]]:
         """Every classifier with class centres, with its optimiser; several where sets have heads of their own."""
         if isinstance(self.classifier, TripletLoss) or self.head_optimizer is None:

@@ -16,19 +16,22 @@ from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.training.checkpoint import SHARED, Pieces, load_part, read_manifest
 from faceprint.training.randomness import cuda_random, seed_process
-from faceprint.training.replicas import gathered, load_network, load_optimizer
+from faceprint.training.replicas import gathered, load_network, load_optimizer, set_moments
 from faceprint.training.setup import Trainer
 
 
-def state_pieces(trainer: Trainer, counters: dict[str, Any], *, copied: bool) -> Pieces:
-    """What this process writes of a checkpoint: `counters` and all that `trainer` holds, or copies of it."""
+def state_pieces(trainer: Trainer, own: list[Tensor], counters: dict[str, Any], *, copied: bool) -> Pieces:
+    """What this process writes of a checkpoint: `counters` and all that `trainer` holds, or copies of it.
+
+    `own` are this process's moments, those of `trainer` being averaged.
+    """
     hold: Callable[[Any], Any] = copy_of if copied else _itself
     pieces: dict[str, Callable[[Path], object]] = {}
     for number, (head, optimizer) in enumerate(trainer.heads()):
         file = class_file(head, optimizer)
         pieces[head_prefix(number, trainer.heads()) + file.name] = partial(_save, hold(file.tensors), file.metadata)
-    random = hold({"cpu": torch.get_rng_state(), "cuda": cuda_random()})
-    pieces[_random_file()] = lambda path: torch.save(random, path)
+    mine = hold({"cpu": torch.get_rng_state(), "cuda": cuda_random(), "moments": own})
+    pieces[_own_file()] = lambda path: torch.save(mine, path)
     whole = _shared(trainer)  # in every process: sharded weights are gathered
     if rank() == 0:
         shared = hold({**counters, **whole})
@@ -40,7 +43,7 @@ def _save(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> N
     save_file(tensors, path, metadata)
 
 
-def _random_file() -> str:
+def _own_file() -> str:
     return f"rank-{rank():05d}.pt"
 
 
@@ -81,19 +84,20 @@ def restore(trainer: Trainer, path: Path, seed: int) -> dict[str, Any]:
         load_classes(path, head, optimizer, prefix=head_prefix(number, trainer.heads()))
         load_shared_state(state["heads"][number], head, optimizer)
     trainer.scaler.load_state_dict(state["scaler"])
-    _restore_random(trainer.device, path, seed, state["step"])
+    _restore_own(trainer, path, seed, state["step"])
     return state
 
 
-def _restore_random(device: torch.device, path: Path, seed: int, step: int) -> None:
-    """Random numbers go on as they were; other ones where the number of processes changed."""
+def _restore_own(trainer: Trainer, path: Path, seed: int, step: int) -> None:
+    """Random numbers and moments go on as they were; other numbers and the mean where the processes are others."""
     if read_manifest(path)["processes"] != world_size():
         seed_process(seed, step)
         return
-    random = load_part(path / _random_file())
-    torch.set_rng_state(random["cpu"])
-    if device.type == "cuda" and random["cuda"] is not None:
-        torch.cuda.set_rng_state(random["cuda"], device)
+    mine = load_part(path / _own_file())
+    torch.set_rng_state(mine["cpu"])
+    if trainer.device.type == "cuda" and mine["cuda"] is not None:
+        torch.cuda.set_rng_state(mine["cuda"], trainer.device)
+    set_moments(trainer.networks(), mine["moments"])
 
 
 def copy_of(value: Any) -> Any:

@@ -6,10 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ RECIPE: dict[str, Any] = {
     "log": {"every": 3},
     "device": "cpu",
 }
+ROOT = str(Path(__file__).parent.parent.parent)
 CLOCK = {
     "samples_per_second",
     "data_wait_fraction",
@@ -50,18 +54,21 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def start(recipe: Path, out: Path, *assignments: str, processes: int = 1, **options: Any) -> subprocess.Popen[str]:
-    """A training as a user would start it; it leads a process group of its own."""
-    sugar = ["--processes", str(processes)] if processes > 1 else []
-    command = [sys.executable, "-m", "faceprint", "train", str(recipe), f"out={out}", *assignments, *sugar]
+def start(
+    recipe: Path, out: Path, *assignments: str, processes: int = 1, script: Path | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """A training as a user would start it, or by a script in the place of `-m faceprint`; it leads a process group."""
+    program = [str(script)] if script else ["-m", "faceprint"]
+    if processes > 1:  # what `--processes` does
+        launcher = "from faceprint.cli.launch import main; main()"
+        program = ["-c", launcher, "--standalone", f"--nproc-per-node={processes}", *program]
     return subprocess.Popen(
-        command,
+        [sys.executable, *program, "train", str(recipe), f"out={out}", *assignments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        **options,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT, **environment},
     )
 
 
@@ -74,24 +81,64 @@ def finish(training: subprocess.Popen[str], timeout: float = 240) -> tuple[int, 
     return training.returncode, said
 
 
-def end(training: subprocess.Popen[str]) -> None:
-    """Nothing of it is left."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(training.pid, signal.SIGKILL)
+def end(training: subprocess.Popen[str], everybody: Iterable[int] = ()) -> None:
+    """Nothing of it is left, nor of the processes `everybody` that were seen of it."""
+    for number in {*family(training), *everybody}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
-def members(training: subprocess.Popen[str]) -> list[int]:
-    """The processes of a training: launcher, ranks and data workers, oldest first."""
-    found: list[tuple[int, int]] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[3]) == training.pid and fields[0] != "Z":
-                found.append((int(fields[19]), int(entry.name)))
-    return [number for _, number in sorted(found)]
+def family(training: subprocess.Popen[str]) -> dict[int, int]:
+    """The processes of a training and their parents: launcher, ranks and data workers."""
+    parents = dict(filter(None, (_parent(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit())))
+    found = {training.pid: os.getpid()} if training.pid in parents else {}
+    while more := {one: parent for one, parent in parents.items() if parent in found and one not in found}:
+        found.update(more)
+    return found
+
+
+def _parent(entry: Path) -> tuple[int, int] | None:
+    """(process, its parent) of a folder of /proc; None where it has ended."""
+    try:
+        state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return None
+    return None if state == "Z" else (int(entry.name), int(parent))
+
+
+def is_running(number: int) -> bool:
+    return _parent(Path(f"/proc/{number}")) is not None
+
+
+def roles(training: subprocess.Popen[str], processes: int) -> dict[str, list[int]]:
+    """The processes of a training by what they do; those that start, end or do something else are left out."""
+    found: dict[str, list[int]] = {}
+    parents = family(training)
+    for number, parent in parents.items():
+        if number == training.pid:
+            role = "leader" if processes == 1 else "launcher"
+        elif processes > 1 and parent == training.pid:
+            role = {b"0": "leader", None: ""}.get(_environment(number, b"RANK"), "follower")
+        else:
+            role = "data worker" if _command(number) == _command(parent) else ""
+        if role:
+            found.setdefault(role, []).append(number)
+    return found
+
+
+def _command(number: int) -> bytes:
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes()
+    except OSError:
+        return b"ended"
+
+
+def _environment(number: int, name: bytes) -> bytes | None:
+    try:
+        entries = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    return next((entry.partition(b"=")[2] for entry in entries if entry.startswith(name + b"=")), None)
 
 
 def steps_done(out: Path) -> int:
@@ -115,6 +162,17 @@ def metrics(out: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl without what the clock decides."""
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in record.items() if key not in CLOCK} for record in records]
+
+
+def doubled_and_lost(out: Path, whole: Path) -> tuple[int, int]:
+    """Lines of metrics.jsonl and training.log that are there more often, or less, than in the run `whole`."""
+    found, expected = _lines(out), _lines(whole)
+    return (found - expected).total(), (expected - found).total()
+
+
+def _lines(out: Path) -> Counter[str]:
+    steps = re.findall(r"Global Step: \d+|\]\[\d+\]Accuracy-\w+", (out / "training.log").read_text())
+    return Counter([*steps, *(json.dumps(record) for record in metrics(out))])
 
 
 def weights(out: Path) -> dict[str, str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from runs import finish, metrics, start, steps_done, wait_for, weights, write_recipe
+from runs import doubled_and_lost, end, finish, metrics, start, steps_done, wait_for, weights, write_recipe
 
 from faceprint.training.checkpoint import SHARED, list_checkpoints
 from faceprint.training.stopping import STOPPED_EXIT
@@ -42,7 +44,13 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_so(
     assert finish(start(whole / "recipe.yaml", tmp_path / "run", "resume=true"))[0] == 0
     assert weights(tmp_path / "run") == weights(whole / "run")
     assert metrics(tmp_path / "run") == metrics(whole / "run")
-    outcome(what=name, status=status, seconds=round(seconds, 1), weights="bit-identical after resume=true")
+    outcome(
+        f"{name} to one process",
+        status=status,
+        seconds=round(seconds, 1),
+        lines_doubled_and_lost=doubled_and_lost(tmp_path / "run", whole / "run"),
+        tensors_bit_identical_after_resume=len(weights(tmp_path / "run")),
+    )
 
 
 @pytest.mark.parametrize(("damage", "words"), [("torn", "torn"), ("flipped bit", "altered")])
@@ -60,52 +68,148 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used_on_request(
     else:
         content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    status, said = finish(start(whole / "recipe.yaml", tmp_path / "run", "resume=true"))
-    assert status == 2
+    refused, said = finish(start(whole / "recipe.yaml", tmp_path / "run", "resume=true"))
+    assert refused == 2
     assert str(file) in said.replace("\n", "")
     assert words in said
     status, said = finish(start(whole / "recipe.yaml", tmp_path / "run", "resume=last_good"))
     assert status == 0
     assert "passed over" in said
     assert weights(tmp_path / "run") == weights(whole / "run")
-    outcome(what=f"{damage} checkpoint", resume="refused by name", last_good="bit-identical")
+    outcome(
+        f"{damage} checkpoint",
+        resume_true=f"status {refused}, names {file.parent.name}/{file.name}: {words}",
+        resume_last_good=f"status {status}",
+        tensors_bit_identical=len(weights(tmp_path / "run")),
+    )
 
 
 def test_another_program_version_or_class_count_is_refused(whole: Path, tmp_path: Path, outcome: Outcome) -> None:
-    training = start(whole / "recipe.yaml", tmp_path / "run")
-    assert finish(training)[0] == 0
-    status, said = finish(
-        start(whole / "recipe.yaml", tmp_path / "run", "resume=true", "data.identities=13", "resume_changes=[data]")
-    )
-    assert status == 2
-    assert "of 12 identities, the data has 13" in " ".join(said.split())
+    shutil.copytree(whole / "run", tmp_path / "run")
+    other_people = ("data.identities=13", "resume_changes=[data]")
+    people = refusal(whole, tmp_path, *other_people)
+    assert "of 12 identities, the data has 13" in people
     manifest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1] / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": "faceprint-checkpoint/9"}))
-    status, said = finish(start(whole / "recipe.yaml", tmp_path / "run", "resume=true"))
+    version = refusal(whole, tmp_path)
+    assert "not of a checkpoint of this version" in version
+    curve = refusal(whole, tmp_path, "optimizer.lr=0.02")
+    assert "continues the same curve, but optimizer was" in curve
+    outcome(
+        "resume=true with another class count, version, or key of the curve",
+        classes=people.split(";")[0],
+        version=version.partition("(")[0],
+        key=curve.partition(" was")[0],
+    )
+
+
+def refusal(whole: Path, folder: Path, *changes: str) -> str:
+    """What `resume=true` says about the run in `folder` before it ends with status 2, without the folder's name."""
+    status, said = finish(start(whole / "recipe.yaml", folder / "run", "resume=true", *changes))
     assert status == 2
-    assert "not of a checkpoint of this version" in " ".join(said.split())
-    outcome(what="wrong version, wrong class count", resume="refused by name")
+    return " ".join(said.split()).replace(f"{folder}/", "")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a file system of its own needs root")
-def test_a_full_disk_keeps_the_training_and_the_old_checkpoint(tmp_path: Path, outcome: Outcome) -> None:
-    """13 MB hold one checkpoint of 8 MB and not two."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=13m", "tmpfs", str(small)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {mounted.stderr.decode().strip()}")
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 13 MB, which hold one checkpoint of 8 MB and not two."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount("-t", "tmpfs", "-o", "size=13m", "tmpfs", str(folder))
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def mount(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"mount {' '.join(arguments)} is not permitted here: {done.stderr.strip()}")
+
+
+root = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="a file system of its own needs root")
+
+
+@root
+def test_a_full_disk_keeps_the_training_and_the_old_checkpoint(
+    small_disk: Path, tmp_path: Path, outcome: Outcome
+) -> None:
+    recipe = write_recipe(tmp_path, evaluation={"every": 0}, steps=20)
+    status, said = finish(start(recipe, small_disk / "run"))
+    assert status == 0, said  # there is room for the model
+    saved = [path.name for path in list_checkpoints(small_disk / "run" / "checkpoints")]
+    assert saved == ["step_000000005"]
+    warnings = " ".join(said.split()).count("no checkpoint was written, the training goes on")
+    assert warnings == 3
+    steps = [record["step"] for record in metrics(small_disk / "run") if record["kind"] == "train"]
+    assert steps[-1] == 20
+    outcome("full disk", warnings=warnings, last_step=steps[-1], checkpoints_left=saved, status=status)
+
+
+@root
+@pytest.mark.slow
+def test_a_disk_that_fills_up_while_a_run_is_away_is_said_and_loses_nothing(
+    small_disk: Path, tmp_path: Path, outcome: Outcome
+) -> None:
+    recipe, out = write_recipe(tmp_path, evaluation={"every": 0}), small_disk / "run"
+    training = start(recipe, out)
+    wait_for(lambda: steps_done(out) >= 9, training)
+    os.kill(training.pid, signal.SIGKILL)
+    finish(training)
+    before = (out / "metrics.jsonl").read_bytes()
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"0" * 4096)
+    status, said = finish(start(recipe, out, "resume=true"))
+    assert status == 2
+    assert "No space left" in " ".join(said.split())
+    assert (out / "metrics.jsonl").read_bytes() == before
+    ballast.unlink()
+    finish(start(recipe, tmp_path / "whole"))
+    shutil.copytree(out, tmp_path / "run")
+    assert finish(start(recipe, tmp_path / "run", "resume=true"))[0] == 0
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+    outcome(
+        "a disk filled up by others, resume=true",
+        status=status,
+        after_there_is_room_again=f"{len(weights(tmp_path / 'run'))} tensors bit-identical",
+    )
+
+
+@root
+@pytest.mark.slow
+def test_a_folder_that_becomes_read_only_keeps_the_training(whole: Path, tmp_path: Path, outcome: Outcome) -> None:
+    """And one that can be written again gets checkpoints again."""
+    out = tmp_path / "run"
+    folder = out / "checkpoints"
+    training = start(whole / "recipe.yaml", out)
     try:
-        recipe = write_recipe(tmp_path, evaluation={"every": 0}, steps=20)
-        status, said = finish(start(recipe, small / "run"))
-        saved = [path.name for path in list_checkpoints(small / "run" / "checkpoints")]
-        assert saved == ["step_000000005"]
-        assert "no checkpoint was written, the training goes on" in " ".join(said.split())
-        steps = [record["step"] for record in metrics(small / "run") if record["kind"] == "train"]
-        assert steps[-1] == 20
+        wait_for(lambda: steps_done(out) >= 9, training)
+        before = [path.name for path in list_checkpoints(folder)]
+        mount("--bind", str(folder), str(folder))
+        try:
+            mount("-o", "remount,ro,bind", str(folder))
+            wait_for(lambda: "warning" in (out / "metrics.jsonl").read_text(), training)
+            while_read_only = [path.name for path in list_checkpoints(folder)]
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        status, said = finish(training)
     finally:
-        subprocess.run(["umount", "--lazy", str(small)], check=True)
-    outcome(what="full disk", status=status, training="goes on, warns", checkpoint="the old one stays")
+        end(training)
+    assert status == 0, said
+    assert while_read_only[-len(before) :] == before
+    warnings = [record["message"] for record in metrics(out) if record["kind"] == "warning"]
+    assert all("Read-only file system" in message for message in warnings)
+    assert [path.name for path in list_checkpoints(folder)][-1] == "step_000000060"
+    assert weights(out) == weights(whole / "run")
+    outcome(
+        "the folder of the checkpoints becomes read-only for a while",
+        warnings=len(warnings),
+        checkpoints_meanwhile=while_read_only,
+        status=status,
+        last_checkpoint=list_checkpoints(folder)[-1].name,
+        tensors_bit_identical=len(weights(out)),
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path, outcome: Outcome) -> None:
@@ -114,4 +218,4 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path, outcome
     status, said = finish(start(recipe, tmp_path / "file" / "run"))
     assert status == 2
     assert "cannot be written" in " ".join(said.split())
-    outcome(what="folder that cannot be written", status=status, message="one line")
+    outcome("a run folder that cannot be made", status=status, message=" ".join(said.split()).split(": ", 1)[-1])

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_the_script_for_slurm_says_what_exists() -> None:
 
 
 @pytest.mark.slow
-def test_the_script_for_slurm_is_queued_again_and_continues(tmp_path: Path) -> None:
+def test_the_script_for_slurm_is_queued_again_and_continues(tmp_path: Path, outcome: Callable[..., None]) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("python", PYTHON)):
@@ -88,4 +89,10 @@ def test_the_script_for_slurm_is_queued_again_and_continues(tmp_path: Path) -> N
     assert codes == [75, 0]
     assert (tmp_path / "requeued").read_text() == "7\n"
     lines = [json.loads(line) for line in (tmp_path / "runs" / "7" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if line["kind"] == "train"] == [*range(1, 31)]
+    steps = [line["step"] for line in lines if line["kind"] == "train"]
+    assert steps == [*range(1, 31)]
+    outcome(
+        "docs/examples/slurm.sbatch, SIGUSR1 to each of 2 tasks, queued again",
+        status=codes,
+        lines_of_30_steps=len(steps),
+    )

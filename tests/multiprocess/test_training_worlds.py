@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch.multiprocessing as mp
 from faceprint.assignments import override
 from faceprint.distributed import world
 from faceprint.recipe import validate
-from faceprint.training.checkpoint import list_checkpoints
+from faceprint.training.checkpoint import SHARED, list_checkpoints, load_part
 from faceprint.training.initial import read_checkpoint_classes
 from faceprint.training.loop import train
 from faceprint.training.run import open_run
@@ -86,10 +87,17 @@ def losses(records: list[dict[str, Any]]) -> list[float]:
     return [record["loss"] for record in records if record["kind"] == "train"]
 
 
+def largest_difference(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> float:
+    """Of the losses, as a share of the expected one."""
+    return max(abs(one - other) / other for one, other in zip(losses(found), losses(expected), strict=True))
+
+
 @pytest.mark.parametrize(
     ("steps", "worlds"), [(10, (2, 3)), pytest.param(50, (2, 3, 4), marks=pytest.mark.slow)], ids=["few", "many"]
 )
-def test_the_losses_are_those_of_one_process(steps: int, worlds: tuple[int, ...], tmp_path: Path) -> None:
+def test_the_losses_are_those_of_one_process(
+    steps: int, worlds: tuple[int, ...], tmp_path: Path, outcome: Callable[..., None]
+) -> None:
     """Small steps, and two large ones, of 1, 2, 3 and 4 processes.
 
     The sums of a batch in another order differ in their last bits; a step makes that difference larger by its learning
@@ -107,26 +115,67 @@ def test_the_losses_are_those_of_one_process(steps: int, worlds: tuple[int, ...]
     expected = trained(1, *jobs(1))
     assert [len(losses(records)) for records in expected] == [steps, 2, steps, 2]
     for processes in worlds:
+        differences: dict[int, float] = {}
         for found, alone in zip(trained(processes, *jobs(processes)), expected, strict=True):
+            taken = len(losses(alone))
+            differences[taken] = max(differences.get(taken, 0.0), largest_difference(found, alone))
             small = len(losses(alone)) == steps
             assert losses(found) == pytest.approx(losses(alone), rel=1e-2 if small else 1e-3), processes
             assert found[0]["gradient_norm"] == pytest.approx(alone[0]["gradient_norm"], rel=1e-3), processes
             assert found[-1]["auc"] == pytest.approx(alone[-1]["auc"], abs=0.1)  # each embedded a share of the images
+        outcome(
+            f"{processes} processes beside one: sharded classifier, SyncBN and SyncSN",
+            largest_difference_of_losses={
+                f"in {count} steps of {SMALL if count == steps else LARGE}": f"{difference:.1e}"
+                for count, difference in differences.items()
+            },
+        )
 
 
-def test_other_numbers_of_processes_continue_a_run(tmp_path: Path) -> None:
+def test_other_numbers_of_processes_continue_a_run(tmp_path: Path, outcome: Callable[..., None]) -> None:
     """4 -> 2 -> 3 -> 1: the same data, the same centres; the losses of an undisturbed run."""
     options = ("steps=16", f"optimizer.lr={SMALL}", "network.options.norm=syncbn", *SHARED_OPTIONS)
     folder = tmp_path / "run"
     records: list[dict[str, Any]] = []
+    moved = 0.0
     for processes, stop_after in ((4, 4), (2, 8), (3, 12), (1, 0)):
         before = centres(folder) if records else None
         (records,) = trained(processes, Job(str(folder), (*options, f"resume={bool(records)}"), stop_after))
         if before is not None:
-            assert float((centres(folder) - before).norm() / before.norm()) < 0.01  # moved on, not drawn anew
+            moved = max(moved, float((centres(folder) - before).norm() / before.norm()))
+    assert moved < 0.01  # moved on, not drawn anew
     (alone,) = trained(1, Job(f"{tmp_path}/alone", options))
     assert losses(records) == pytest.approx(losses(alone), rel=1e-2)
     assert [record["step"] for record in records if record["kind"] == "train"] == list(range(1, 17))
+    assert records[-1]["accuracy"] == pytest.approx(alone[-1]["accuracy"], abs=0.1)  # of 20 pairs
+    outcome(
+        "resumed with 4 -> 2 -> 3 -> 1 processes, beside one process undisturbed",
+        largest_difference_of_losses=f"{largest_difference(records, alone):.1e}",
+        largest_move_of_the_centres_in_a_part=f"{moved:.1e}",
+        final_accuracy=[records[-1]["accuracy"], alone[-1]["accuracy"]],
+        lines=len(losses(records)),
+    )
+
+
+def test_a_stop_leaves_no_trace(tmp_path: Path) -> None:
+    """Each process has running moments of its own: a checkpoint has their mean, and does not put it in their place."""
+    options = ("steps=9", "ema=0.9", "checkpoint.keep=9")
+    whole, _, rest = trained(
+        2,
+        Job(f"{tmp_path}/whole", options),
+        Job(f"{tmp_path}/parts", options, 4),
+        Job(f"{tmp_path}/parts", (*options, "resume=true")),
+    )
+    assert losses(rest) == losses(whole)
+    ends = [list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("whole", "parts")]
+    for rank in range(2):
+        one, other = (load_part(end / f"rank-{rank:05d}.pt")["moments"] for end in ends)
+        assert len(one) > 10
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    first, second = (load_part(ends[0] / f"rank-{rank:05d}.pt")["moments"] for rank in range(2))
+    assert not any(torch.equal(a, b) for a, b in zip(first[:2], second[:2], strict=True))
+    networks = [load_part(end / SHARED)["network"] for end in ends]
+    assert all(torch.equal(value, networks[1][name]) for name, value in networks[0].items())
 
 
 def centres(folder: Path) -> torch.Tensor:

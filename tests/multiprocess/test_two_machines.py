@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from test_training_worlds import CONFIG, SMALL, Job, losses, trained
+from test_training_worlds import CONFIG, SMALL, Job, largest_difference, losses, trained
 
 MACHINES = {"10.231.7.1": "fp_one", "10.231.7.2": "fp_two"}
 STEPS = 12
@@ -88,23 +89,42 @@ def ended(processes: list[subprocess.Popen[str]], seconds: float) -> list[tuple[
     return [(process.returncode, text) for process, text in zip(processes, messages, strict=True)]
 
 
-def test_a_cable_that_is_put_back_changes_nothing(machines: None, tmp_path: Path) -> None:
+def test_a_cable_that_is_put_back_changes_nothing(machines: None, tmp_path: Path, outcome: Callable[..., None]) -> None:
     options = (f"optimizer.lr={SMALL}", "network.options.norm=syncbn")
     processes = start(tmp_path, *options, "distributed.timeout_seconds=60")
     cut_in_the_middle(tmp_path)
+    cut = time.monotonic()
     time.sleep(3)
     ip("-n", MACHINES["10.231.7.2"], "link", "set", "cable", "up")
-    for code, messages in ended(processes, 150):
+    without = time.monotonic() - cut
+    ends = ended(processes, 150)
+    for code, messages in ends:
         assert code == 0, messages
     (alone,) = trained(1, Job(f"{tmp_path}/alone", (*options, f"steps={STEPS}")))
     assert losses(records(tmp_path)) == pytest.approx(losses(alone), rel=1e-2)
+    outcome(
+        "two machines of 2 processes each, the cable is cut and put back",
+        seconds_without=round(without, 1),
+        status=[code for code, _ in ends],
+        largest_difference_of_losses_from_one_process=f"{largest_difference(records(tmp_path), alone):.1e}",
+    )
 
 
-def test_a_cable_that_stays_cut_ends_both_with_a_message(machines: None, tmp_path: Path) -> None:
+def test_a_cable_that_stays_cut_ends_both_with_a_message(
+    machines: None, tmp_path: Path, outcome: Callable[..., None]
+) -> None:
     processes = start(tmp_path, "distributed.timeout_seconds=10")
     cut_in_the_middle(tmp_path)
     began = time.monotonic()
-    for code, messages in ended(processes, 120):
+    ends = ended(processes, 120)
+    seconds = time.monotonic() - began
+    for code, messages in ends:
         assert code == 1
         assert "imed out" in messages or "losed by peer" in messages, messages
-    assert time.monotonic() - began < 90
+    assert seconds < 90
+    outcome(
+        "two machines, the cable stays cut, distributed.timeout_seconds=10",
+        seconds_until_both_ended=round(seconds, 1),
+        status=[code for code, _ in ends],
+        said=sorted({word for _, text in ends for word in re.findall(r"[Tt]imed out|[Cc]losed by peer", text)}),
+    )

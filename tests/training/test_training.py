@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def test_the_model_of_a_run_gives_the_embeddings_of_its_network(tiny: Tiny, trai
 
 
 @pytest.mark.parametrize(
-    "changes", [[], ["optimizer.name=adamw", "optimizer.lr=0.002"], ["accumulate=2", "batch_size=4"]]
+    "changes", [["ema=0.9"], ["optimizer.name=adamw", "optimizer.lr=0.002"], ["accumulate=2", "batch_size=4"]]
 )
 def test_resuming_anywhere_gives_the_bit_identical_run(
     tiny: Tiny, trained: Trained, tmp_path: Path, changes: list[str]
@@ -101,8 +102,31 @@ def test_resuming_anywhere_gives_the_bit_identical_run(
 
     for name, weight in whole.trainer.network.state_dict().items():
         assert torch.equal(weight, resumed.trainer.network.state_dict()[name]), name
+    if whole.trainer.average is not None:
+        assert resumed.trainer.average is not None
+        averages = whole.trainer.average.state_dict(), resumed.trainer.average.state_dict()
+        assert all(torch.equal(averages[0][name], averages[1][name]) for name in averages[0])
+        assert not torch.equal(next(whole.trainer.average.parameters()), next(whole.trainer.network.parameters()))
     assert torch.equal(whole.trainer.classifier.centres, resumed.trainer.classifier.centres)
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+
+
+def test_a_run_that_died_before_its_first_checkpoint_starts_again(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
+    """Also where an evaluation has left a model; one whose training came to its end is not touched."""
+    protocol = "{protocol: synthetic, num_identities: 8, images_per_identity: 3, num_pairs: 20, size: 32x32}"
+    keys = ("resume=auto", "log.every=1", "evaluation.every=2", f"evaluation.protocols=[{protocol}]")
+    for length in (("steps=6",), ("steps=null", "epochs=1.6")):
+        changes = (*keys, *length)
+        _stop_after(open_run(tiny(*changes)), step=3)
+        assert (tmp_path / "run" / "model").is_dir()
+        assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
+        run, _, _ = trained(tiny(*changes))
+        trained_steps = [line["step"] for line in lines(tmp_path / "run") if line["kind"] == "train"]
+        assert trained_steps == list(range(1, run.step + 1))
+        shutil.rmtree(tmp_path / "run" / "checkpoints")
+        with pytest.raises(UserError, match="exists; continue it"):
+            open_run(tiny(*changes))
+        shutil.rmtree(tmp_path / "run")
 
 
 def _stop_after(run: Any, step: int) -> Any:
@@ -237,6 +261,18 @@ def test_a_single_step_that_is_not_finite_is_left_out_and_leaves_no_trace(
     assert "step 2 was left out" in warnings[0]["message"]
     assert all(torch.isfinite(value).all() for value in run.trainer.classifier.state_dict().values())
     assert run.step == 4
+
+
+@pytest.mark.parametrize(("loss", "accuracy", "said"), [(7.9, 0.2, 1), (6.0, 0.2, 0), (7.9, 0.5, 0)])
+def test_a_loss_that_stays_at_chance_is_said_once(
+    tiny: Tiny, tmp_path: Path, loss: float, accuracy: float, said: int
+) -> None:
+    run = open_run(tiny("steps=200"))
+    for run.step in range(10, 200, 10):
+        run.watch_progress({"loss": 8.0 if run.step == 10 else loss, "train_accuracy": accuracy})
+    warnings = [line for line in lines(tmp_path / "run") if line["kind"] == "warning"]
+    assert [line["step"] for line in warnings] == [100] * said
+    assert all("no better than by chance: check the labels" in line["message"] for line in warnings)
 
 
 def test_tensorboard_gets_the_figures(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from faceprint.errors import UserError
+from faceprint.files import write_whole
 from faceprint.training.logging.appended import AppendedFile
 
 
@@ -40,8 +41,6 @@ def read_metrics(run_folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def forget_after(run_folder: Path, step: int) -> None:
-    """Drop the records after `step`: a resumed run writes them again."""
+    """Drop the records after `step`: a resumed run writes them again. Raises `UserError` for a disk that is full."""
     kept = [record for record in read_metrics(run_folder) if record["step"] <= step]
-    temporary = run_folder / "metrics.jsonl.part"
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    temporary.replace(run_folder / "metrics.jsonl")
+    write_whole(run_folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept).encode())

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from faceprint.files import write_whole
 from faceprint.training.logging.appended import AppendedFile
 from faceprint.training.logging.run_info import RunInfo
 
@@ -77,9 +78,7 @@ class TrainingLog:
 def _forget_after(path: Path, step: int) -> None:
     """Drop the lines of later steps than `step`."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    temporary = path.with_suffix(".log.part")
-    temporary.write_text("".join(line for line in lines if _step_of(line) <= step), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, "".join(line for line in lines if _step_of(line) <= step).encode())
 
 
 def _step_of(line: str) -> int:
