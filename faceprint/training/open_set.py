@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 from faceprint.data.formats import open_source
 from faceprint.data.path_names import with_names
 from faceprint.data.source import Source
+from faceprint.errors import UserError
 from faceprint.recipe import list_recipes, load_config
 from faceprint.training.sources import build_source
 
@@ -21,9 +23,16 @@ def open_set(what: str) -> Source:
     """The labelled set at the path, pattern or URL `what` (`open_source`), or what a training with the recipe `what`
     would see: several sets as one, without the people it leaves out. Raises `UserError`."""
     if not is_recipe(what):
+        check_meant(what)
         return open_source(what)
     config = load_config(what)
     return build_source(config.data, config.network.image_size)
+
+
+def check_meant(what: str) -> None:
+    """Raise `UserError` for what is not there, and nearly the name of a recipe."""
+    if not os.path.exists(what) and (near := get_close_matches(what, list_recipes(), n=1, cutoff=0.8)):
+        raise UserError(f"{what}: no such file or folder; did you mean the recipe {near[0]}?")
 
 
 def open_named(what: str) -> Source:

@@ -10,7 +10,7 @@ from faceprint.data.augment_sheet import augmentation_sheet
 from faceprint.data.formats import open_source
 from faceprint.data.images import Image
 from faceprint.recipe import load_config, validate
-from faceprint.training.open_set import is_recipe
+from faceprint.training.open_set import check_meant, is_recipe
 from faceprint.training.setup import build_augmentation
 from faceprint.training.sources import build_source
 
@@ -24,6 +24,7 @@ def preview(what: str, assignments: Sequence[str]) -> tuple[Image, Config]:
         config = load_config(what, assignments)
         source = build_source(config.data, config.network.image_size)
     else:
+        check_meant(what)
         config = validate(override({"data": {"source": "synthetic"}, "steps": 1}, assignments))
         source = open_source(what)
     return augmentation_sheet(source, build_augmentation(config.augment), config.seed), config

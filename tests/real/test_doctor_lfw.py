@@ -12,6 +12,7 @@ from faceprint.data.executors import Processes
 from faceprint.data.pair_lists import read_pair_list
 from faceprint.evaluation.doctor import diagnose, overrides
 from faceprint.evaluation.pairs import PairSet, file_pairs
+from faceprint.evaluation.sources import ModelSource
 from faceprint.inference import load
 
 pytestmark = pytest.mark.real
@@ -36,7 +37,7 @@ def test_sface_scaled_to_one(test_data: Path, pairs: PairSet) -> None:
     """SFace takes RGB 0..255; scaled to -1..1 it is near chance (59.3 % on all of LFW)."""
     assert (int(pairs.same.sum()), int((~pairs.same).sum())) == (100, 100)
     embedder = load(test_data / "models" / "face_recognition_sface_2021dec.onnx", device="cpu")
-    found = diagnose(embedder, pairs)
+    found = diagnose(ModelSource(embedder), pairs)
     assert found["told_apart"]
     assert overrides(found["best"], embedder.input) == ["input.mean=0", "input.std=1"]
     assert found["best"]["accuracy"] >= 0.97

@@ -17,6 +17,7 @@ from faceprint.data.synthetic import SyntheticFaces
 from faceprint.data.write_set import write_set
 from faceprint.errors import UserError
 from faceprint.training import setup
+from faceprint.training.open_set import open_set
 from faceprint.training.preview import preview
 from faceprint.training.setup import build_order, build_trainer, make_plan
 
@@ -83,5 +84,8 @@ def test_the_sheet_of_a_recipe_and_of_nothing(tmp_path: Path) -> None:
     sheet, config = preview("quickstart", ["augment.preset=adaface"])
     assert config.augment.crop == 0.2
     assert sheet.shape[0] == (1 + 4 + 4) * 118 + 6  # flip, crop, low resolution, photometric
-    with pytest.raises(UserError, match="unknown recipe"):
+    with pytest.raises(UserError, match="no such file or folder"):
         preview(str(tmp_path / "absent"), [])
+    for mistaken in (lambda: preview("quickstrat", []), lambda: open_set("quickstrat")):
+        with pytest.raises(UserError, match="did you mean the recipe quickstart"):
+            mistaken()
