@@ -27,6 +27,10 @@ _reduce_scatter: Callable[[Tensor, Tensor], object] = getattr(
 )
 
 
+LAUNCHER_PID = "FACEPRINT_LAUNCHER_PID"
+"""In the environment: the process that started this one, where `faceprint train --processes` did."""
+
+
 @contextmanager
 def world(timeout_seconds: float = 600.0, meeting_seconds: float | None = None) -> Generator[None]:
     """Join the processes that a launcher such as torchrun started, and leave them at the end.
@@ -39,6 +43,7 @@ def world(timeout_seconds: float = 600.0, meeting_seconds: float | None = None) 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or world_size() > 1:
         yield
         return
+    _end_with_launcher()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -58,7 +63,6 @@ def world(timeout_seconds: float = 600.0, meeting_seconds: float | None = None) 
             f" {master()}: {str(error).splitlines()[0]}; start all of them by torchrun, with one address and port of"
             " the first machine"
         ) from error
-    _end_with_launcher()
     try:
         yield
     finally:
@@ -66,10 +70,16 @@ def world(timeout_seconds: float = 600.0, meeting_seconds: float | None = None) 
 
 
 def _end_with_launcher() -> None:
-    """Have Linux send SIGTERM to this process when torchrun dies: nobody would see it train on, or could stop it."""
-    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
-        pr_set_pdeathsig = 1  # sys/prctl.h
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGTERM), 0, 0, 0)
+    """Have Linux send SIGTERM to this process when torchrun dies: nobody would see it train on, or could stop it.
+
+    Where `LAUNCHER_PID` says who that is, a launcher that is dead by now is seen too.
+    """
+    if sys.platform != "linux" or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    pr_set_pdeathsig = 1  # sys/prctl.h
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGTERM), 0, 0, 0)
+    if os.environ.get(LAUNCHER_PID, str(os.getppid())) != str(os.getppid()):
+        signal.raise_signal(signal.SIGTERM)
 
 
 def master() -> str:

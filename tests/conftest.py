@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from faceprint.data.executors import RayCluster
 # Tests run side by side, one core each; more threads than cores would wait for one another.
 torch.set_num_threads(1)
 cv2.setNumThreads(1)
+
+PASSED = pytest.StashKey[bool]()
+"""Of a test: whether it did what it should."""
 
 
 @pytest.fixture(scope="session")
@@ -60,19 +63,27 @@ def no_cache_of_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
 def outcome(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
     """Notes what a test saw in the file that FACEPRINT_RELIABILITY_JSON names, for docs/reliability.md.
 
-    It is called as `outcome(WHAT_HAPPENED, name=figure, …)`. A test that ends without a call is noted too.
+    It is called as `outcome(WHAT_HAPPENED, name=figure, …)`. A test that passes without a call is noted too, one that
+    fails is not.
     """
-    noted: list[str] = []
+    noted: list[dict[str, Any]] = []
+    about = (request.module.__doc__ or "").split("\n")[0]
 
     def note(what: str, **seen: Any) -> None:
-        file = os.environ.get("FACEPRINT_RELIABILITY_JSON")
-        noted.append(what)
-        if file:
-            about = (request.module.__doc__ or "").split("\n")[0]
-            line = {"test": request.node.nodeid, "about": about, "what": what, "seen": seen}
-            with Path(file).open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(line) + "\n")
+        noted.append({"test": request.node.nodeid, "about": about, "what": what, "seen": seen})
 
     yield note
     if not noted:
         note(request.node.name)
+    file = os.environ.get("FACEPRINT_RELIABILITY_JSON")
+    if file and request.node.stash.get(PASSED, False):
+        with Path(file).open("a", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(line) + "\n" for line in noted)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
+    return report

@@ -34,6 +34,9 @@ def main() -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
+    from faceprint.distributed import LAUNCHER_PID
+
+    os.environ[LAUNCHER_PID] = str(os.getpid())
     try:
         torchrun(sys.argv[1:])
     except ChildFailedError as error:
