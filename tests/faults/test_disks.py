@@ -218,4 +218,5 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path, outcome
     status, said = finish(start(recipe, tmp_path / "file" / "run"))
     assert status == 2
     assert "cannot be written" in " ".join(said.split())
-    outcome("a run folder that cannot be made", status=status, message=" ".join(said.split()).split(": ", 1)[-1])
+    message = " ".join(said.split()).split(": ", 1)[-1].replace(f"{tmp_path}/", "")
+    outcome("a run folder that cannot be made", status=status, message=message)
