@@ -30,6 +30,11 @@ _reduce_scatter: Callable[[Tensor, Tensor], object] = getattr(
 LAUNCHER_PID = "FACEPRINT_LAUNCHER_PID"
 """In the environment: the process that started this one, where `faceprint train --processes` did."""
 
+_left: list[object] = []
+"""The groups that this process was in. DistributedDataParallel holds its group too, and when it is the last to do so,
+it ends the group's threads while it holds Python's lock, for which such a thread may just be waiting: neither would
+ever go on. The last to go is always a Python object, which gives the lock away meanwhile."""
+
 
 @contextmanager
 def world(timeout_seconds: float = 600.0, meeting_seconds: float | None = None) -> Generator[None]:
@@ -63,6 +68,7 @@ def world(timeout_seconds: float = 600.0, meeting_seconds: float | None = None) 
             f" {master()}: {str(error).splitlines()[0]}; start all of them by torchrun, with one address and port of"
             " the first machine"
         ) from error
+    _left.append(dist.group.WORLD)
     try:
         yield
     finally:
