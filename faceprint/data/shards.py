@@ -71,11 +71,14 @@ class ShardSource:
         return self._read(index, int(self.offsets[index]), int(self.sizes[index]))
 
     def name(self, index: int) -> str:
-        """The shard and the name in it."""
+        """The shard and the name in it; the byte too where the name is not known, or perhaps not whole: lists of images
+        to leave out hold these."""
         try:
             name = self.stored_path(index)
         except ImageError:
-            name = f"byte {self.offsets[index]}"
+            name = ""
+        if not name or len(name.encode(errors="surrogateescape")) >= MAX_MEMBER_NAME:
+            name = f"{name} at byte {self.offsets[index]}".lstrip()
         return f"{self.reader.paths[self.storage[index]]}/{name}"
 
     def stored_path(self, index: int) -> str:

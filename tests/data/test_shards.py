@@ -271,6 +271,13 @@ def test_processes_read_side_by_side(tmp_path: Path, how: str) -> None:
     assert pickle.loads(pickle.dumps(source)).encoded(3) == FACES.encoded(3)
 
 
+def test_names_that_are_cut_off_are_not_taken_for_one_another(tmp_path: Path) -> None:
+    files = [(f"p/{'n' * 120}{n}.{end}", data) for n in "12" for end, data in (("png", IMAGE), ("cls", b"1"))]
+    (tmp_path / "0.tar").write_bytes(archive_of(files))
+    source = shard_source(tmp_path)
+    assert source.name(0) != source.name(1)
+
+
 def test_json_beats_cls(tmp_path: Path) -> None:
     files = [("a.jpg", IMAGE), ("a.json", json.dumps({"identity": "ann"}).encode()), ("a.cls", b"7")]
     (tmp_path / "0.tar").write_bytes(archive_of(files))

@@ -15,7 +15,9 @@ import pytest
 from faceprint.data import shards
 from faceprint.data.formats import open_source, recognise
 from faceprint.data.images import ImageError
+from faceprint.data.name_list import read_name_list
 from faceprint.data.parquet import parquet_source
+from faceprint.data.rearrange import chosen
 from faceprint.data.shards import ShardSource, ShardWriter, shard_source
 from faceprint.data.source import Source
 from faceprint.data.storage import RangeReader, expand_braces, find_files
@@ -136,6 +138,17 @@ def test_from_memory(folder: Path) -> None:
     check(parquet_source("memory://faces/*.parquet"))
     with pytest.raises(UserError, match="cannot be read"):
         shard_source("memory://faces/none.tar")
+
+
+def test_images_behind_a_url_have_names_of_their_own(folder: Path, tmp_path: Path) -> None:
+    """They stand in lists of what to leave out: one name for all would leave out the whole shard."""
+    fsspec.filesystem("memory").put(str(folder), "/named", recursive=True)
+    source = shard_source("memory://named")
+    names = [source.name(index) for index in range(len(source))]
+    assert len(set(names)) == len(names)
+    (tmp_path / "exclude.csv").write_text(f"path\n{names[1]}\n")
+    left = chosen(source, exclude=read_name_list(tmp_path / "exclude.csv"))
+    assert left.indices.tolist() == [index for index in range(len(source)) if index != 1]
 
 
 def test_from_a_web_server_only_what_is_needed_is_read(server: Server) -> None:
