@@ -20,7 +20,7 @@ from faceprint.data.extras import require
 from faceprint.data.identities import number_identities
 from faceprint.data.images import Image, ImageError, decode_image
 from faceprint.data.source import ImageName
-from faceprint.data.storage import find_files, open_file, reading
+from faceprint.data.storage import describe_file, find_files, open_file, reading
 from faceprint.errors import UserError
 
 LABEL_COLUMNS = ("identity", "label")
@@ -153,10 +153,12 @@ def parquet_source(
             groups.append(Group(number, group, total, first_of_file))
             sizes.append(_group_rows(file, group, path))
             total += sizes[-1]
+        _check_rows(total - first_of_file, path)
         with reading(f"{path}: column {column}"):
             columns.append(file.read([column], use_threads=False)[column])
         stated = stated or _stated_names(file.schema_arrow, column)
-    codes, names, numbers = _codes(columns, paths)
+    with reading(f"{spec}: labels"):
+        codes, names, numbers = _codes(columns, paths)
     rows = np.flatnonzero(codes >= 0)
     if not len(rows):
         raise UserError(f"{spec}: no labelled images")
@@ -192,7 +194,7 @@ def _label_column(schema: Any, wanted: str | None, path: str) -> str:
 def _check_images(schema: Any, column: str, path: str) -> bool:
     """Raise `UserError` unless `column` holds encoded images; returns whether they have paths."""
     types: Any = require("pyarrow.types", "parquet", "Parquet files")
-    kind = schema.field(column).type if column in schema.names else None
+    kind = schema.field(column).type if schema.names.count(column) == 1 else None
     with_paths = False
     if kind is not None and types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         with_paths = kind.get_field_index("path") >= 0
@@ -213,6 +215,13 @@ def _group_rows(file: Any, group: int, path: str) -> int:
             f" it; at most {MAX_GROUP_BYTES:,}. Write the file with smaller row groups"
         )
     return told.num_rows
+
+
+def _check_rows(rows: int, path: str) -> None:
+    """Raise `UserError` for more rows than bytes: equal labels take no space in a file, but much in memory."""
+    size, _ = describe_file(path)
+    if rows > size:
+        raise UserError(f"{path}: claims {rows:,} images in {size:,} bytes; it holds none, or is damaged")
 
 
 def _codes(columns: Sequence[Any], paths: Sequence[str]) -> tuple[NDArray[np.int64], list[str], bool]:

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -128,6 +129,27 @@ def test_mistakes(tmp_path: Path) -> None:
     (tmp_path / "y.parquet").write_bytes(b"PAR1 nonsense PAR1")
     with pytest.raises(UserError, match="as a Parquet file: cannot be read"):
         parquet_source(tmp_path / "y.parquet")
+
+
+def test_a_small_file_does_not_fill_the_memory(tmp_path: Path) -> None:
+    """A million equal labels are a kilobyte in the file and 16 MB when they are read; a thousand times as many are no more
+    trouble to write."""
+    path = tmp_path / "x.parquet"
+    columns = pa.table({"image": pa.nulls(10**6, pa.binary()), "label": pa.array(np.zeros(10**6, np.int64))})
+    pq.write_table(columns, path, row_group_size=10**4, compression="zstd")
+    assert path.stat().st_size < 10**6
+    with pytest.raises(UserError, match=r"x\.parquet: claims 1,000,000 images in [0-9,]+ bytes"):
+        parquet_source(path)
+
+
+def test_labels_that_cannot_be_held_are_errors(tmp_path: Path) -> None:
+    text = [None, pa.py_buffer(np.array([0, 1], np.int32).tobytes()), pa.py_buffer(b"\xff")]
+    for labels in (pa.array([2**64 - 1], pa.uint64()), pa.Array.from_buffers(pa.string(), 1, text)):
+        with pytest.raises(UserError, match=r"x\.parquet: labels: cannot be read"):
+            parquet_source(table(tmp_path / "x.parquet", image=[IMAGE], label=labels))
+    pq.write_table(pa.Table.from_arrays([[IMAGE], [IMAGE], [1]], ["image", "image", "label"]), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=r"there are image \(binary\), image \(binary\)"):
+        parquet_source(tmp_path / "x.parquet")
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
