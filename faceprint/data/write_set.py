@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -66,6 +66,33 @@ def write_set(
 ) -> SetReport:
     """Write all images of `source`, byte for byte and in its order, as a set of the format `kind` at `destination`.
 
+    As `stage_set`, and the set takes its name at once.
+    """
+    staged = stage_set(
+        source,
+        destination,
+        kind=kind,
+        workers=workers,
+        decode=decode,
+        max_unreadable=max_unreadable,
+        progress=progress,
+    )
+    staged.publish()
+    return staged.report
+
+
+def stage_set(
+    source: Source,
+    destination: str | os.PathLike[str],
+    *,
+    kind: str,
+    workers: int | None = None,
+    decode: bool = False,
+    max_unreadable: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> StagedSet:
+    """Write a set in full, which `publish` of what is returned gives its name: several sets can so wait for the last.
+
     The set appears under its name when it is complete, with a class map and a manifest of checksums; until then it is
     `destination.partial`, and the same call goes on with it. A run that was killed at any moment and gone on with
     leaves the same bytes as one that was not. (What a power failure takes back of single image files is not noticed;
@@ -82,20 +109,11 @@ def write_set(
     if not len(source):
         raise UserError(f"{destination}: there is no image to write")
     started = time.perf_counter()
-    row = FORMATS[kind]
-    if row.create is None:
-        writable = ", ".join(name for name, row in FORMATS.items() if row.create)
-        raise UserError(f"format {kind!r}: sets of this kind are read only; written are {writable}")
-    staging = Staging(Path(os.path.abspath(destination)), row)
+    staging = staging_of(destination, kind)
     job = _Job(source, TargetPaths(source), kind, staging, max_unreadable, progress)
-    try:
+    with _writing(destination):
         state, resumed = job.run(workers or num_cores(), decode)
-    except OSError as error:
-        raise UserError(
-            f"{destination}: cannot be written ({error.strerror or error}); mend that and repeat the command:"
-            " it goes on where it was"
-        ) from error
-    return SetReport(
+    report = SetReport(
         destination=str(destination),
         format=kind,
         images=state.digest.images,
@@ -106,6 +124,40 @@ def write_set(
         content=state.digest.content,
         seconds=time.perf_counter() - started,
     )
+    return StagedSet(report, staging)
+
+
+def staging_of(destination: str | os.PathLike[str], kind: str) -> Staging:
+    """Where a set of the format `kind` is written. Raises `UserError` for one that is only read."""
+    row = FORMATS[kind]
+    if row.create is None:
+        writable = ", ".join(name for name, row in FORMATS.items() if row.create)
+        raise UserError(f"format {kind!r}: sets of this kind are read only; written are {writable}")
+    return Staging(Path(os.path.abspath(destination)), row)
+
+
+@dataclass(frozen=True)
+class StagedSet:
+    """A set that is complete and has not its name yet."""
+
+    report: SetReport
+    staging: Staging
+
+    def publish(self) -> None:
+        """Let it appear under its name. Raises `UserError`."""
+        with _writing(self.report.destination):
+            self.staging.publish()
+
+
+@contextmanager
+def _writing(destination: str | os.PathLike[str]) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{destination}: cannot be written ({error.strerror or error}); mend that and repeat the command:"
+            " it goes on where it was"
+        ) from error
 
 
 @dataclass
@@ -168,7 +220,6 @@ class _Job:
                 self._write(state, journal, images)
         finally:
             journal.close()
-        self.staging.publish()
         return state, resumed
 
     def _fingerprint(self) -> str:

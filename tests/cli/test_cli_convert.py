@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from faceprint.cli.data import app
 from faceprint.data import SyntheticFaces, write_set
 from faceprint.data.formats import open_source
+from faceprint.data.write_records import RecordSetWriter
 from faceprint.errors import UserError
 
 
@@ -71,6 +72,35 @@ def test_split_and_merge_are_inverse(crops: Path, tmp_path: Path) -> None:
     doubled = run("merge", crops, a, tmp_path / "more", "--to", "record")
     assert (doubled["images"], doubled["identities"]) == (45, 9)
     assert sum(name.endswith("~2") for name in open_source(tmp_path / "more").class_names) == 3
+
+
+def test_a_split_that_was_stopped_goes_on(crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the second of two sets, with the first complete."""
+    split = ("split", crops, tmp_path / "1" / "a.rec", tmp_path / "2" / "b.rec", "--fractions", "0.5,0.5")
+    write = RecordSetWriter.write
+
+    def stop_in_b(writer: RecordSetWriter, data: bytes, label: int, path: str) -> None:
+        if writer._path.stem == "b":
+            raise OSError(28, "No space left on device")
+        write(writer, data, label, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordSetWriter, "write", stop_in_b)
+        with pytest.raises(UserError, match="it goes on where it was"):
+            run(*split)
+    assert not list(tmp_path.glob("*/*.rec"))
+    first, second = run(*split)["sets"]
+    assert (first["resumed_from"], second["resumed_from"]) == (15, 0)
+    assert len(open_source(tmp_path / "1" / "a.rec")) == len(open_source(tmp_path / "2" / "b.rec")) == 15
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_sets_that_share_a_file_are_refused_before_one_is_written(crops: Path, tmp_path: Path) -> None:
+    """A folder has one `property`, and `a.rec` and `a.tar` would have one class map."""
+    for first, second, shared in (("a.rec", "b.rec", "property"), ("a.rec", "a.tar", r"a\.classes\.txt")):
+        with pytest.raises(UserError, match=f"each brings a file {shared}; put each set into a folder of its own"):
+            run("split", crops, tmp_path / first, tmp_path / second, "--fractions", "0.5,0.5")
+    assert not list(tmp_path.iterdir())
 
 
 def test_subset_by_lists_and_limits(crops: Path, tmp_path: Path) -> None:

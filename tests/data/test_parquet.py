@@ -132,8 +132,7 @@ def test_mistakes(tmp_path: Path) -> None:
 
 
 def test_a_small_file_does_not_fill_the_memory(tmp_path: Path) -> None:
-    """A million equal labels are a kilobyte in the file and 16 MB when they are read; a thousand times as many are no more
-    trouble to write."""
+    """A million equal labels are some kilobytes in the file and 16 MB when they are read."""
     path = tmp_path / "x.parquet"
     columns = pa.table({"image": pa.nulls(10**6, pa.binary()), "label": pa.array(np.zeros(10**6, np.int64))})
     pq.write_table(columns, path, row_group_size=10**4, compression="zstd")
