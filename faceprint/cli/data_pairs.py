@@ -11,6 +11,8 @@ from faceprint.cli.data_check import SourceArgument
 from faceprint.cli.data_clean import BatchOption, DeviceOption
 from faceprint.cli.embed import InputOption, open_model
 from faceprint.cli.output import JsonOption, err, progress_bar, write_json
+from faceprint.cli.writable import check_writable
+from faceprint.files import make_folder
 
 app = typer.Typer(
     name="pairs",
@@ -53,6 +55,8 @@ def make(
 
     labelled = open_set(source)
     write = pair_writer(output, labelled)
+    make_folder(output.absolute().parent)
+    check_writable(json_target)
     if hard is None:
         drawn = random_pairs(labelled, num_pairs, folds=folds, seed=seed, max_images=max_images)
     else:

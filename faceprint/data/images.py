@@ -39,13 +39,20 @@ def read_encoded(path: str | os.PathLike[str]) -> bytes:
 
 
 def images_below(folder: Path) -> list[str]:
-    """Paths relative to `folder` of the images in it and below, by their suffix, sorted; hidden files are left out."""
+    """Paths relative to `folder` of the images in it and below, by their suffix, sorted; hidden files are left out.
+
+    Raises `UserError` for a folder that cannot be listed: its images would be missing without a word.
+    """
     return sorted(
         os.path.relpath(os.path.join(parent, name), folder)
-        for parent, _, names in os.walk(folder)
+        for parent, _, names in os.walk(folder, onerror=_refuse)
         for name in names
         if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."
     )
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"{error.filename}: cannot be listed ({error.strerror or error})") from error
 
 
 def decode_image(data: bytes, *, name: object) -> Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from faceprint.cli import app
+from faceprint.data.files import FileSource
 from faceprint.data.formats import open_source
 from faceprint.data.write_set import write_set
 from faceprint.errors import UserError
@@ -75,6 +77,22 @@ def test_check_exits_1_only_when_asked(people: Path) -> None:
     (people / "p03" / "p03_0002.png").write_bytes(b"broken")
     run("check", people, "--fast")
     run("check", people, "--strict", "--workers", 1, code=1)
+
+
+def test_results_without_a_place_are_refused_before_the_work(
+    people: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "file").touch()
+    monkeypatch.setattr(FileSource, "encoded", Mock(side_effect=AssertionError("an image was read")))
+    monkeypatch.setattr(FileSource, "__getitem__", Mock(side_effect=AssertionError("an image was read")))
+    for command in (("check", people), ("clean", people, model), ("overlap", people, people, model)):
+        for more in (("--output", file), ("--output", file / "in"), ("--output", tmp_path / "o", "--json", file / "x")):
+            with pytest.raises(UserError, match="file"):
+                run(*command, *more)
+    for command in (("stats", people, "--json", file / "x"), ("pairs", "make", people, "--output", file / "x.csv")):
+        with pytest.raises(UserError, match="file"):
+            run(*command)
+    assert not list(tmp_path.glob("o/*"))
 
 
 def test_check_does_not_call_whole_sets_wrong(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from faceprint.data.folder import image_folder
+from faceprint.data.formats import open_source
 from faceprint.data.lists import image_list
 from faceprint.data.source import keep_identities
 from faceprint.errors import UserError
@@ -49,6 +51,28 @@ def test_folder_mistakes(tmp_path: Path) -> None:
         image_folder(tmp_path / "absent")
     with pytest.raises(UserError, match="no images; expected"):
         image_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "ann"])
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_folder = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if Path(path) == folder / name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for read in (image_folder, open_source):
+        with pytest.raises(UserError, match=f"{folder / name}: cannot be .* \\(Permission denied\\)"):
+            read(folder)
+
+
+def test_what_the_system_refuses_is_an_error_of_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        open_source(tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize(
