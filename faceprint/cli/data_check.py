@@ -116,6 +116,7 @@ def _print_counts(found: Check, source: str, json_target: str | None) -> None:
     rows = [
         ("images", f"{result['images']:,}"),
         ("identities", f"{result['identities']:,}"),
+        *((f"passed over: {what}", f"{count:,}") for what, count in result["skipped"].items()),
         ("known as", result["known_set"]["name"] if result["known_set"] else "-"),
         ("labels", _labels(result["labels"])),
         ("images of an identity", f"{spread['min']} to {spread['max']:,}, median {spread['median']:g}"),

@@ -38,17 +38,20 @@ def read_encoded(path: str | os.PathLike[str]) -> bytes:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def images_below(folder: Path) -> list[str]:
-    """Paths relative to `folder` of the images in it and below, by their suffix, sorted; hidden files are left out.
+def images_below(folder: Path) -> tuple[list[str], int]:
+    """Paths relative to `folder` of the images in it and below, by their suffix, sorted, and how many other files there
+    are; hidden files are neither.
 
     Raises `UserError` for a folder that cannot be listed: its images would be missing without a word.
     """
-    return sorted(
+    found = [
         os.path.relpath(os.path.join(parent, name), folder)
         for parent, _, names in os.walk(folder, onerror=_refuse)
         for name in names
-        if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."
-    )
+        if name[0] != "."
+    ]
+    images = sorted(name for name in found if name.lower().endswith(IMAGE_SUFFIXES))
+    return images, len(found) - len(images)
 
 
 def _refuse(error: OSError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,20 @@ def test_a_damaged_set_is_status_1(crops: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "is not what was written" in result.stderr
     assert "unreadable: " in result.stderr
+
+
+def test_what_is_passed_over_is_said(crops: Path, tmp_path: Path) -> None:
+    """Images without a label in a shard, and files that are no images in a folder."""
+    run("pack", crops, tmp_path / "all.tar")
+    with tarfile.open(tmp_path / "all.tar", "a") as archive:
+        archive.add(next(crops.rglob("*.png")), "nobody.png")
+    run("unpack", crops, tmp_path / "copy")
+    (tmp_path / "copy" / "synthetic-000002" / "notes.txt").touch()
+    for source, words in (("all.tar", "1 images without a label"), ("copy", "1 files that do not end as images do")):
+        arguments = ["pack", tmp_path / source, tmp_path / f"of-{source}" / "a.rec"]
+        assert f"passed over: {words}" in CliRunner().invoke(app, [*map(str, arguments)]).stderr
+    listed = CliRunner().invoke(app, ["list", str(tmp_path / "copy"), "--output", str(tmp_path / "list.csv")])
+    assert f"passed over: {words}" in listed.stderr
 
 
 def test_unreadable_images_are_named(crops: Path, tmp_path: Path) -> None:

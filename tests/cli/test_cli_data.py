@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -71,6 +72,13 @@ def test_check_prints_counts_and_warnings(people: Path, tmp_path: Path) -> None:
     written = json.loads((tmp_path / "r.json").read_text())
     assert (written["images"], written["identities"], len(written["unreadable"])) == (72, 12, 1)
     assert json.loads((tmp_path / "report" / "stats.json").read_text()) == written
+
+
+def test_check_counts_what_is_passed_over(people: Path) -> None:
+    (people / "loose.png").touch()
+    result = run("check", people, "--fast")
+    assert re.search(r"passed over: images in no folder of an identity .* 1 ", result.stdout)
+    assert json.loads(run("stats", people, "--fast").stdout)["skipped"] == {"images in no folder of an identity": 1}
 
 
 def test_check_exits_1_only_when_asked(people: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 from faceprint.data.folder import image_folder
 from faceprint.data.formats import open_source
 from faceprint.data.lists import image_list
+from faceprint.data.mixed import mix
+from faceprint.data.passed_over import skipped
 from faceprint.data.source import keep_identities
 from faceprint.errors import UserError
 
@@ -37,6 +39,18 @@ def test_folder_labels_are_sorted_names_without_gaps(folder: Path) -> None:
     image, label = source[4]
     assert (label, image[0, 0, 0]) == (1, 13)
     assert source.name(4) == str(folder / "bob" / "1.png")
+
+
+def test_what_a_folder_has_besides_is_counted(folder: Path) -> None:
+    assert skipped(image_folder(folder)) == {"files that do not end as images do": 1}
+    for name in ("loose.jpg", "notes.txt", ".hidden.jpg", "bob/clip.gif", "bob/.hidden.gif"):
+        (folder / name).touch()
+    everybody_but_ann = keep_identities(image_folder(folder), lambda name, _: name != "ann")
+    assert skipped(everybody_but_ann) == {
+        "images in no folder of an identity": 1,
+        "files that do not end as images do": 2,
+    }
+    assert skipped(mix([everybody_but_ann, image_folder(folder)], by_name=True)).total() == 6
 
 
 def test_identities_can_be_left_out(folder: Path) -> None:

@@ -70,6 +70,7 @@ class Writing:
             each.publish()
         reports = [each.report for each in staged]
         checks = [check_again(path, self.workers) for _, path, _ in sets] if self.verify else []
+        print_skipped(sets[0][0])  # all are of the source that the command was given
         _print_reports(reports, self.json_target)
         results = [report.as_dict() for report in reports]
         for result, check in zip(results, checks, strict=False):
@@ -113,6 +114,14 @@ def check_again(path: Path, workers: int | None) -> VerifyReport:
         "checksum differs", [f"one or more of images {first:,} to {last:,}" for first, last in report.differing]
     )
     return report
+
+
+def print_skipped(source: Source) -> None:
+    """What was passed over where `source` was opened, on standard error."""
+    from faceprint.data.passed_over import skipped
+
+    for what, count in skipped(source).items():
+        err.print(f"passed over: {count:,} {what}", markup=False)
 
 
 def print_names(title: str, names: Sequence[str]) -> None:
