@@ -96,6 +96,7 @@ def test_what_the_system_refuses_is_an_error_of_one_line(tmp_path: Path) -> None
         "ann/0.png\t7\ncy d/0.png\t9\n\nbob/1.png\t3\n",
         "0\t7.000000\tann/0.png\n5\t9.000000\t0.5\tcy d/0.png\n2\t3.000000\tbob/1.png\n",
         "label,path\n7,ann/0.png\n9,cy d/0.png\n",
+        "Path\tlabel\nann/0.png\tx, y\ncy d/0.png\tz\n",
         '\ufeffPath, Label\n"cy d/0.png", x y\nann/0.png, z\n',
     ],
 )
