@@ -47,7 +47,7 @@ def read_image_list(file: Path) -> list[tuple[str, str]]:
 
 
 def _separator(lines: list[str]) -> str | None:
-    """What is between the columns of a table whose header has `path` and `label`; None where there is no such header."""
+    """What is between the columns of a table whose header has `path` and `label`; None without such a header."""
     headers = {sign: [cell.strip().lower() for cell in lines[0].split(sign)] for sign in (",", "\t")}
     return next((sign for sign, header in headers.items() if "path" in header and "label" in header), None)
 
