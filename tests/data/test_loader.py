@@ -124,5 +124,5 @@ def test_nothing_readable_is_an_error(folder: Path) -> None:
     for path in folder.rglob("*.png"):
         path.write_bytes(b"")
     loader = Loader(image_folder(folder), order(), SPEC, workers=0, max_unreadable=1)
-    with pytest.raises(UserError, match="none of [0-9]+ images in a row can be read"):
+    with pytest.raises(UserError, match=r"none of [0-9]+ images in a row can be read"):
         list(loader)
