@@ -19,7 +19,7 @@ from faceprint.data.class_map import MANIFEST, beside, write_class_map
 from faceprint.data.digest import PART, Digest
 from faceprint.data.formats import FORMATS, SetWriter
 from faceprint.data.journal import Journal
-from faceprint.data.read_ahead import Encoded, read_ahead
+from faceprint.data.read_ahead import UPDATE_EVERY, Encoded, read_ahead
 from faceprint.data.source import Source
 from faceprint.data.staging import Staging
 from faceprint.data.target_paths import TargetPaths
@@ -29,7 +29,6 @@ from faceprint.files import write_whole
 UNREADABLE_FILE = "unreadable.json"
 
 _GIVE_UP_AFTER = 1000  # more than allowed: then the disk is gone, not an image
-_UPDATE_EVERY = 64
 _NAMES_SHOWN = 3
 
 
@@ -233,7 +232,7 @@ class _Job:
             for image in images:
                 if self._write_one(state, writer, image):
                     self._note(state, journal, writer)
-                if self.progress and (image.index % _UPDATE_EVERY == 0 or image.index == len(self.source) - 1):
+                if self.progress and (image.index % UPDATE_EVERY == 0 or image.index == len(self.source) - 1):
                     self.progress(image.index + 1, len(self.source))
             state.digest.end()
             self._note(state, journal, writer)

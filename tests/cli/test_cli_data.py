@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,9 +14,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from rich.console import Console
 from typer.testing import CliRunner
 
-from faceprint.cli import app
+from faceprint.cli import app, output
 from faceprint.data.files import FileSource
 from faceprint.data.formats import open_source
 from faceprint.data.write_set import write_set
@@ -72,6 +74,19 @@ def test_check_prints_counts_and_warnings(people: Path, tmp_path: Path) -> None:
     written = json.loads((tmp_path / "r.json").read_text())
     assert (written["images"], written["identities"], len(written["unreadable"])) == (72, 12, 1)
     assert json.loads((tmp_path / "report" / "stats.json").read_text()) == written
+
+
+def test_a_log_has_lines_in_place_of_a_bar_and_an_error_stands_alone(
+    people: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "err", Console(file=sys.stderr, soft_wrap=True, force_terminal=False))
+    monkeypatch.setattr(output, "LINE_SECONDS", 0.0)
+    with output.progress_bar("checking", "images") as update:
+        update(512, 5120)
+    assert "checking: 512 of 5,120 images\n" in capsys.readouterr().err
+    with pytest.raises(UserError), output.progress_bar("checking", "images"):
+        raise UserError("no such file")
+    assert capsys.readouterr().err == ""
 
 
 def test_check_counts_what_is_passed_over(people: Path) -> None:
