@@ -109,6 +109,14 @@ def test_a_label_out_of_range_is_named_where_a_device_decodes(folder: Path) -> N
     assert fill(np.array([0, 1]), np.zeros((2, 0), np.uint8), np.zeros(2, np.int64)).mistake is None
 
 
+def test_a_device_is_given_no_image_of_unknown_size(folder: Path) -> None:
+    source = image_folder(folder)
+    whole = Path(source.name(1)).read_bytes()
+    Path(source.name(0)).write_bytes(cv2.imencode(".tiff", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    reply = _Encoded(source)(np.array([0, 1]), np.zeros((2, 0), np.uint8), np.zeros(2, np.int64))
+    assert reply.encoded == [b"", whole]
+
+
 def test_a_disk_that_is_gone_is_given_up_early(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each image of a batch tries the next ones: of a set of millions that would be hours."""
     source = Subset(image_folder(folder), np.zeros(10**6, np.int64), np.zeros(10**6, np.int64), ["p"])
