@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprint.data.class_map import read_class_names
 from faceprint.data.digest import PART
 from faceprint.data.extras import require
 from faceprint.data.identities import number_identities
@@ -30,6 +31,8 @@ MAX_GROUP_BYTES = 1 << 30
 FILE_IMAGES = 8 * PART
 """Of a file that is written: a multiple of what is between checkpoints, at which a run can go on."""
 GROUP_IMAGES = 128
+MAX_STATED_NAMES = 10_000
+"""Identities whose names each file states; those of millions would be as long as the images."""
 CACHE_BYTES = 1 << 28
 """Of row groups that a process keeps, beside the last one."""
 
@@ -136,7 +139,8 @@ def parquet_source(
 
     `image_column` holds encoded images, binary or a struct with `bytes`; `label_column` whole numbers or names (None:
     `identity`, else `label`). Numbers keep their order and take their names from Hugging Face's metadata where it has
-    them; names are sorted. Raises `UserError` for files that are not of this layout, and needs the extra `parquet`.
+    them, else from a class map beside the first file; names are sorted. Raises `UserError` for files that are not of
+    this layout, and needs the extra `parquet`.
     """
     paths = find_files(os.fspath(spec), ".parquet")
     groups: list[Group] = []
@@ -162,6 +166,7 @@ def parquet_source(
     rows = np.flatnonzero(codes >= 0)
     if not len(rows):
         raise UserError(f"{spec}: no labelled images")
+    stated = stated or (read_class_names(paths[0]) if numbers else None)
     if numbers and stated is not None and int(names[-1]) < len(stated):
         names = [stated[int(name)] for name in names]
     labels, class_names = number_identities(codes[rows], names, in_order=numbers)
@@ -257,7 +262,8 @@ class ParquetWriter:
     """A `SetWriter` of Parquet files that Hugging Face datasets shows as images.
 
     They are `train-00000.parquet` … in the folder `path`, of `FILE_IMAGES` each, or the one file `path`, whose name
-    ends in `.parquet`. Columns `image` (struct of bytes and path) and `label` (int64, a ClassLabel with the names).
+    ends in `.parquet`. Columns `image` (struct of bytes and path) and `label` (int64, a ClassLabel with the names where
+    there are at most 10,000; others are in the class map alone).
     Images are stored byte for byte, not compressed again.
     """
 
@@ -316,9 +322,12 @@ class ParquetWriter:
 
 
 def hugging_face_schema(class_names: Sequence[str]) -> Any:
-    """The Arrow schema, with the metadata by which Hugging Face datasets knows images and names."""
+    """The Arrow schema, with the metadata by which Hugging Face datasets knows images and, where they are not too many,
+    names."""
     arrow: Any = require("pyarrow", "parquet", "Parquet files")
-    features = {"image": {"_type": "Image"}, "label": {"names": list(class_names), "_type": "ClassLabel"}}
+    stated = {"names": list(class_names), "_type": "ClassLabel"}
+    plain = {"dtype": "int64", "_type": "Value"}
+    features = {"image": {"_type": "Image"}, "label": stated if len(class_names) <= MAX_STATED_NAMES else plain}
     image = arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())])
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     return arrow.schema([("image", image), ("label", arrow.int64())], metadata)

@@ -12,6 +12,7 @@ from typing import Protocol
 from faceprint.data.formats import open_source, recognise
 from faceprint.data.images import IMAGE_SUFFIXES, Image, read_image
 from faceprint.data.source import Source
+from faceprint.data.target_paths import folder_names
 from faceprint.errors import UserError
 
 
@@ -53,7 +54,8 @@ def find_photographs(path: str | os.PathLike[str], kind: str | None = None) -> P
     root = Path(path)
     if (kind or recognise(path)) == "folder":
         return _FolderPhotographs(root, *_list_folder(root))
-    return _SourcePhotographs(os.fspath(path), kind, _open(os.fspath(path), kind))
+    source = _open(os.fspath(path), kind)
+    return _SourcePhotographs(os.fspath(path), kind, source, folder_names(source.class_names))
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class _SourcePhotographs:
     path: str
     kind: str | None
     source: Source
+    folders: Sequence[str]
+    """Of each identity."""
     other_files: int = 0
 
     @property
@@ -89,8 +93,8 @@ class _SourcePhotographs:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Photograph:
-        identity = _safe(self.source.class_names[int(self.source.labels[index])])
-        return Photograph(index, self.source.name(index), f"{identity}/{index:08d}")
+        folder = self.folders[int(self.source.labels[index])]
+        return Photograph(index, self.source.name(index), f"{folder}/{index:08d}")
 
 
 def _read_from_folder(root: Path, photograph: Photograph) -> Image:
@@ -105,12 +109,6 @@ def _read_from_source(path: str, kind: str | None, photograph: Photograph) -> Im
 def _open(path: str, kind: str | None) -> Source:
     """Once a process: opening may mean reading an index of millions."""
     return open_source(path, kind)
-
-
-def _safe(identity: str) -> str:
-    """`identity` as the name of one visible folder."""
-    name = "".join("_" if char in '/\\:*?"<>|' or ord(char) < 32 else char for char in identity)
-    return f"_{name}" if not name or name[0] == "." else name
 
 
 def _list_folder(root: Path) -> tuple[list[str], int]:

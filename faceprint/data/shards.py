@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprint.data.class_map import CLASS_MAP, parse_class_map, read_class_map
+from faceprint.data.class_map import read_class_names
 from faceprint.data.identities import number_identities
 from faceprint.data.images import IMAGE_SUFFIXES, Image, ImageError, decode_image
 from faceprint.data.source import ImageName
@@ -151,17 +151,6 @@ def _number(
 
 def _counted(skipped: Mapping[str, int]) -> str:
     return "".join(f"; {count} {what}" for what, count in skipped.items())
-
-
-def read_class_names(shard: str) -> list[str] | None:
-    """The class map of `shard`, or that in its folder; None where there is none."""
-    if not is_url(shard):
-        return read_class_map(Path(shard)) or read_class_map(Path(shard).parent)
-    try:
-        with open_file(f"{os.path.dirname(shard)}/{CLASS_MAP}", sequential=True) as file:
-            return parse_class_map(file.read())
-    except Exception:
-        return None  # servers say in many ways that a file is not there
 
 
 def cached_index(path: str) -> Index:

@@ -32,7 +32,7 @@ class TargetPaths:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._labels = source.labels
-        self.class_names: list[str] = _folders(source.class_names)
+        self.class_names: list[str] = folder_names(source.class_names)
         self._numbers = _numbers_within(self._labels)
         self._suffix = _first_suffix(source)
         self.hashes: NDArray[np.uint64] = np.fromiter(
@@ -76,8 +76,8 @@ class TargetPaths:
                     break
 
 
-def _folders(class_names: Sequence[str]) -> list[str]:
-    """A folder name for each identity, no two the same."""
+def folder_names(class_names: Sequence[str]) -> list[str]:
+    """A folder name for each identity, no two the same, safe as a file name."""
     used: set[str] = set()
     folders: list[str] = []
     for name in class_names:

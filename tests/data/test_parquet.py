@@ -62,6 +62,17 @@ def test_what_is_written_is_the_layout_of_hugging_face(tmp_path: Path) -> None:
         }
 
 
+def test_many_names_are_not_in_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two million of them in each of five thousand files would be as many bytes as the images."""
+    monkeypatch.setattr(parquet, "MAX_STATED_NAMES", 2)
+    for name in ("set", "set.parquet"):
+        write_set(FACES, tmp_path / name, kind="parquet")
+        file = next((tmp_path / name).glob("*.parquet")) if name == "set" else tmp_path / name
+        assert b"synthetic-" not in pq.read_schema(file).metadata[b"huggingface"]
+        source = open_source(tmp_path / name)
+        assert (list(source.class_names), source.labels.tolist()) == (list(FACES.class_names), FACES.labels.tolist())
+
+
 @pytest.mark.parametrize("stop", [0, 5, 10])
 def test_a_writer_goes_on_between_files(tmp_path: Path, stop: int) -> None:
     first = write(tmp_path, 0, stop)
