@@ -142,7 +142,9 @@ def recognise(path: str | os.PathLike[str]) -> str:
         for name, row in FORMATS.items():
             if row.recognises(where):
                 return name
-    raise UserError(f"{where}: is of no known format; known are {', '.join(FORMATS)}")
+    raise UserError(
+        f"{where}: is of no known format; known are {', '.join(FORMATS)}. Unpack a compressed archive first"
+    )
 
 
 @contextmanager

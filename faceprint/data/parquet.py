@@ -233,6 +233,9 @@ def _codes(columns: Sequence[Any], paths: Sequence[str]) -> tuple[NDArray[np.int
     """For each row a place in the names, -1 where it has no label; the names; whether they are numbers, in order."""
     arrow: Any = require("pyarrow", "parquet", "Parquet files")
     types: Any = require("pyarrow.types", "parquet", "Parquet files")
+    columns = [
+        column.cast(column.type.value_type) if types.is_dictionary(column.type) else column for column in columns
+    ]  # so a categorical column of pandas comes
     numbers = types.is_integer(columns[0].type)
     for column, path in zip(columns, paths, strict=True):
         plain = types.is_integer(column.type) or types.is_string(column.type) or types.is_large_string(column.type)

@@ -201,7 +201,7 @@ def make_index(file: Any, size: int, shard: str) -> Index:
         if member.kind == "other":
             skipped["links and other things that are no files"] += 1
         elif member.kind == "file":
-            _sort_in(member, file, shard, images, labels)
+            _sort_in(member, file, shard, images, labels, skipped)
     whole = [key for key in images if key in labels]
     skipped["images without a label"] += len(images) - len(whole)
     skipped["labels without an image"] += len(labels) - len(whole)
@@ -216,7 +216,14 @@ def make_index(file: Any, size: int, shard: str) -> Index:
     )
 
 
-def _sort_in(member: Member, file: Any, shard: str, images: dict[str, Member], labels: dict[str, str]) -> None:
+def _sort_in(
+    member: Member,
+    file: Any,
+    shard: str,
+    images: dict[str, Member],
+    labels: dict[str, str],
+    skipped: Counter[str],
+) -> None:
     folder, _, base = member.name.rpartition("/")
     stem, dot, extension = base.partition(".")  # a key ends at the first dot, as WebDataset has it
     if not stem or not dot:
@@ -230,6 +237,8 @@ def _sort_in(member: Member, file: Any, shard: str, images: dict[str, Member], l
         identity = _identity(member, file, shard)
         if identity is not None:
             labels[key] = identity
+    elif extension.lower().endswith(IMAGE_SUFFIXES):
+        skipped["images with a second dot in their names, where a key ends"] += 1
 
 
 def _identity(member: Member, file: Any, shard: str) -> str | None:

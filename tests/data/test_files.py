@@ -84,6 +84,12 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_one(
             read(folder)
 
 
+def test_a_compressed_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "faces.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"faces\.zip: is of no known format.* Unpack a compressed archive first"):
+        open_source(tmp_path / "faces.zip")
+
+
 def test_what_the_system_refuses_is_an_error_of_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         open_source(tmp_path / ("x" * 300))

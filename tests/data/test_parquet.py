@@ -112,6 +112,14 @@ def test_names_numbers_and_rows_without_a_label(tmp_path: Path) -> None:
     assert (list(source.class_names), source.labels.tolist()) == (["9", "10", "100"], [1, 0, 2])
 
 
+def test_labels_of_a_categorical_column(tmp_path: Path) -> None:
+    for values, names in ((["bob", None, "ann", "bob"], ["ann", "bob"]), ([10, None, 9, 10], ["9", "10"])):
+        labels = pa.array(values).dictionary_encode()
+        source = parquet_source(table(tmp_path / "x.parquet", image=[IMAGE] * 4, label=labels))
+        assert (list(source.class_names), source.labels.tolist()) == (names, [1, 0, 1])
+        assert dict(source.skipped) == {"images without a label": 1}
+
+
 def test_row_groups_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = table(tmp_path / "a.parquet", image=[IMAGE] * 20, label=list(range(20)))
     monkeypatch.setattr(parquet, "CACHE_BYTES", 5 * len(IMAGE))

@@ -125,6 +125,7 @@ def test_what_is_no_sample_is_counted(tmp_path: Path) -> None:
         add(archive, "lonely.png", IMAGE)
         add(archive, "nobody.cls", b"4")
         add(archive, "notes.txt", b"hello")
+        add(archive, "john.smith.jpg", IMAGE)
         add(archive, "y.jpg", IMAGE)
         add(archive, "y.cls", b"12")
     source = shard_source(tmp_path)
@@ -132,6 +133,7 @@ def test_what_is_no_sample_is_counted(tmp_path: Path) -> None:
         "links and other things that are no files": 1,
         "images without a label": 1,
         "labels without an image": 1,
+        "images with a second dot in their names, where a key ends": 1,
     }
     assert list(source.class_names) == ["12", "eve"]
     assert source[0][0].shape == (16, 16, 3)
