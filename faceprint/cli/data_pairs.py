@@ -50,16 +50,16 @@ def make(
 
     Example: faceprint data pairs make crops --output pairs.csv --num-pairs 600
     """
-    from faceprint.data.make_pairs import pair_writer, random_pairs
+    from faceprint.data.make_pairs import check_folds, pair_writer, random_pairs
     from faceprint.training.open_set import open_set
 
     labelled = open_set(source)
     write = pair_writer(output, labelled)
     make_folder(output.absolute().parent)
     check_writable(json_target)
-    if hard is None:
-        drawn = random_pairs(labelled, num_pairs, folds=folds, seed=seed, max_images=max_images)
-    else:
+    drawn = random_pairs(labelled, num_pairs, folds=folds, seed=seed, max_images=max_images)
+    check_folds(output, drawn)  # before a network works for hours: hard pairs are as many, in the same folds
+    if hard is not None:
         from faceprint.evaluation.hard_pairs import hard_pairs
 
         embedder = open_model(hard, overrides, device)

@@ -243,6 +243,21 @@ def test_pairs_make(people: Path, tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).read_bytes() != first
 
 
+@pytest.mark.parametrize(
+    ("name", "more", "words"),
+    [
+        ("p.bin", ["--folds", 2, "--num-pairs", 20], "a .bin has 10 folds, the pairs have 2"),
+        ("p.txt", ["--folds", 3, "--num-pairs", 20], "needs folds of one size"),
+        ("p.csv", ["--folds", 2, "--num-pairs", 4000], "a fold has only [0-9]+ pairs of one person"),
+    ],
+)
+def test_pairs_that_cannot_be_are_refused_before_a_network_is_asked(
+    people: Path, tmp_path: Path, name: str, more: list[object], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        run("pairs", "make", people, "--output", tmp_path / name, *more, "--hard", tmp_path / "absent.onnx")
+
+
 def test_hard_pairs_make(people: Path, model: Path, tmp_path: Path) -> None:
     run("pairs", "make", people, "--output", tmp_path / "hard.csv", "--num-pairs", 20, "--folds", 2, "--hard", model)
     assert len(rows(tmp_path / "hard.csv")) == 20
