@@ -26,14 +26,8 @@ def interval_result(evaluation: Evaluation, pairs: PairSet, draws: int, seed: in
         draws=draws,
         seed=seed,
     )
-    method = {
-        "level": intervals.LEVEL,
-        "draws": draws,
-        "seed": seed,
-        "people": people.count,
-        "people_rule": people.rule,
-    }
-    return {**method, "figures": {name: asdict(interval) for name, interval in found.items()}}
+    made = intervals.PersonDraws(people.count, draws, seed).said(people.rule)
+    return {**made, "figures": {name: asdict(interval) for name, interval in found.items()}}
 
 
 def compare_evaluations(a: Evaluation, b: Evaluation, pairs: PairSet, draws: int, seed: int = 0) -> dict[str, Any]:
@@ -60,13 +54,15 @@ def compare_evaluations(a: Evaluation, b: Evaluation, pairs: PairSet, draws: int
 
 
 def interval_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(name, value), for people, of the `intervals` in the result of a set of pairs; nothing where there are none."""
+    """(name, value), for people, of the `intervals` in a result; nothing where there are none."""
     if (intervals := result.get("intervals")) is None:
         return []
     rows = [
         (f"{name.replace('_', ' ')}, 95 %", f"{row['low']:.5f} … {row['high']:.5f}" + _remark(row))
         for name, row in intervals["figures"].items()
     ]
+    if held := intervals.get("held"):
+        rows.append(("", f"of thresholds that the draws leave: {', '.join(held).replace('_', ' ')}"))
     return [
         *rows,
         ("", f"{intervals['draws']:,} draws of {intervals['people']:,} people ({intervals['people_rule']})"),
@@ -76,7 +72,8 @@ def interval_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _remark(row: dict[str, Any]) -> str:
     if row["low"] == row["high"]:
         return "  (no width: no errors that draws could vary; it says nothing)"
-    return f"  ({row['undefined']:,} draws had pairs of one kind only)" if row["undefined"] else ""
+    said = f"  ({row['undefined']:,} draws had pairs of one kind only)" if row["undefined"] else ""
+    return said + (f"  ({row['unreached']:,} draws count as 1: see unreached)" if row["unreached"] else "")
 
 
 def _statistics(evaluation: Evaluation, pairs: PairSet) -> intervals.PairStatistics:
