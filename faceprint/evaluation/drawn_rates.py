@@ -21,6 +21,7 @@ class DrawnRate:
     `owner` (P,) and `first` (N,) are the numbers of their people; with `second` (N,) a negative is a pair of two people
     and weighs the product of their times. Scores nearer than `tie` are equal; a positive of -inf is never accepted.
     Where people come a whole number of times, the figure is that of `metrics.tar_at_far` on scores repeated so often.
+    Negatives that are not `complete` are the highest of them.
     """
 
     def __init__(
@@ -32,25 +33,28 @@ class DrawnRate:
         second: Ints | None = None,
         *,
         tie: float = 0.0,
+        complete: bool = True,
     ) -> None:
         wanted, others = np.asarray(positives, np.float64), np.asarray(negatives, np.float64)
         order, falling = np.argsort(-wanted), np.argsort(-others)
         self._owner, self._first = owner[order], first[falling]
         self._second = None if second is None else second[falling]
-        self._thresholds = np.append(others[falling], -np.inf)
-        self._above = np.searchsorted(-wanted[order], -(self._thresholds + tie), side="left")
+        thresholds = np.append(others[falling], -np.inf)
+        self._above = np.searchsorted(-wanted[order], -(thresholds + tie), side="left")
+        self._complete = complete
 
-    def __call__(self, times: Ints, allowed: Floats) -> tuple[Floats, Floats]:
-        """Rates and thresholds (A,) where negatives that weigh `allowed` (A,) at most may be above.
+    def __call__(self, times: Ints, allowed: Floats) -> Floats:
+        """The rates (A,) where negatives that weigh `allowed` (A,) at most may be above the threshold.
 
-        The threshold is -inf where all may be. A rate is NaN where `allowed` is NaN or below 0, or no positive is
-        drawn.
+        NaN where `allowed` is NaN or below 0, or no positive is drawn; inf where the threshold is below all negatives,
+        and those are not complete.
         """
         weights = times[self._first] if self._second is None else times[self._first] * times[self._second]
         places = np.searchsorted(np.cumsum(weights), allowed, side="right")
         accepted = np.append(0, np.cumsum(times[self._owner]))
         rates = _ratio(accepted[self._above[places]], np.where(allowed >= 0, accepted[-1], 0))
-        return rates, self._thresholds[places]
+        below = (places == len(weights)) & np.isfinite(rates) & (not self._complete)
+        return np.where(below, np.inf, rates)
 
 
 class HeldRates:
@@ -77,11 +81,6 @@ def kept_for_draws(accepts: int, negatives: int) -> int:
     Draws allow other numbers, and leave people out: these are four times as many, and all where there are few.
     """
     return min(negatives, 4 * (accepts + 1) + 1024)
-
-
-def unreached(rates: Floats, thresholds: Floats, *, complete: bool) -> int:
-    """In how many draws (B,) the threshold was below all negatives of a `DrawnRate`, which are not all there are."""
-    return 0 if complete else int(np.count_nonzero(np.isneginf(thresholds) & np.isfinite(rates)))
 
 
 def allowed(fractions: ArrayLike, total: int) -> Floats:

@@ -193,7 +193,7 @@ def search_intervals(
     held = HeldRates(owner, len(numbers), dict(_at_held_thresholds(result, scores, mates)))
 
     def measure(times: Ints) -> Floats:
-        tpirs, _ = rate(times, allowed([float(fpir) for fpir in fpirs], int(times @ strangers)))
+        tpirs = rate(times, allowed([float(fpir) for fpir in fpirs], int(times @ strangers)))
         return np.concatenate([closed(times), 1 - tpirs, held(times)])
 
     names = [*closed.names, *(f"fnir_at_fpir_{fpir}" for fpir in fpirs), *held.names]

@@ -68,20 +68,31 @@ def pair_intervals(
     People are the templates that genuine pairs join. A genuine pair weighs as often as its person is drawn, another the
     product of its two people's times; the threshold is that of the draw.
     """
-    same = pairs.same
-    person = components(int(max(pairs.first.max(), pairs.second.max())) + 1, pairs.first[same], pairs.second[same])
-    first, second = person[pairs.first[~same]], person[pairs.second[~same]]
+    same, person = pairs.same, _people(pairs)
+    first, second, negatives = person[pairs.first[~same]], person[pairs.second[~same]], scores[~same]
     kept = kept_for_draws(int(float(fars[-1]) * len(first)), len(first))
-    top = np.argpartition(scores[~same], len(first) - kept)[-kept:]
-    rate = DrawnRate(scores[same], person[pairs.first[same]], scores[~same][top], first[top], second[top])
+    top = np.argpartition(negatives, len(first) - kept)[-kept:]
+    complete, owner = kept == len(first), person[pairs.first[same]]
+    rate = DrawnRate(scores[same], owner, negatives[top], first[top], second[top], complete=complete)
     numbers = [float(far) for far in fars]
 
     def measure(times: Ints) -> Floats:
-        return rate(times, allowed(numbers, int(times[first] @ times[second])))[0]
+        return rate(times, allowed(numbers, int(times[first] @ times[second])))
 
     drawn = PersonDraws(int(person.max()) + 1, draws, seed)
     figures = drawn_intervals(drawn, [f"tar_at_far_{far}" for far in fars], measure)
     return {**drawn.said("templates joined by genuine pairs"), "figures": figures}
+
+
+def _people(pairs: TemplatePairs) -> Ints:
+    """The person of each template that is in a pair, from 0; -1 for others."""
+    rows = int(max(pairs.first.max(), pairs.second.max())) + 1
+    joined = components(rows, pairs.first[pairs.same], pairs.second[pairs.same])
+    used = np.zeros(rows, np.bool_)
+    used[pairs.first] = used[pairs.second] = True
+    person = np.full(rows, -1)
+    person[used] = np.unique(joined[used], return_inverse=True)[1]
+    return person
 
 
 def _at_ranks(owner: Ints, people: int, found: Ints, ranks: Sequence[int]) -> HeldRates:
@@ -98,6 +109,6 @@ def _tpirs(owner: Ints, people: int, searches: GallerySearches, fpirs: Sequence[
     def tpirs(times: Ints) -> Floats:
         total = int(times @ strangers)
         published = np.floor(np.asarray(fpirs) * total) - 1
-        return rate(times, np.append(allowed(fpirs, total), published))[0]
+        return rate(times, np.append(allowed(fpirs, total), published))
 
     return tpirs

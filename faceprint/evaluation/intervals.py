@@ -179,17 +179,20 @@ def drawn_intervals(
     Without those that the people as they are don't have (NaN), or no draw has.
     """
     whole, drawn = statistic(np.ones(draws.people, np.int64)), draws.measured(statistic)
-    known = np.isfinite(whole) & np.isfinite(drawn).any(axis=0)
+    known = [np.isfinite(value) and not np.isnan(column).all() for value, column in zip(whole, drawn.T, strict=True)]
     return {name: asdict(quantiles(drawn[:, place])) for place, name in enumerate(names) if known[place]}
 
 
 def quantiles(drawn: Floats, level: float = LEVEL) -> Interval:
-    """The middle `level` of the finite ones of `drawn` (B,). Raises `UserError` where none is."""
-    finite = drawn[np.isfinite(drawn)]
-    if not len(finite):
+    """The middle `level` of `drawn` (B,): NaN is undefined, inf not reached. Raises `UserError` where all are NaN."""
+    known = drawn[~np.isnan(drawn)]
+    if not len(known):
         raise UserError("no draw of people has pairs of both kinds; there are too few people for an interval")
-    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(low=float(low), high=float(high), undefined=len(drawn) - len(finite))
+    unreached = np.isposinf(known)
+    low, high = np.quantile(np.where(unreached, 1, known), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(
+        low=float(low), high=float(high), undefined=len(drawn) - len(known), unreached=int(np.count_nonzero(unreached))
+    )
 
 
 def compare(

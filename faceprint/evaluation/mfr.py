@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from faceprint.errors import UserError
 from faceprint.evaluation.curves import accept_counts, plain_curve
-from faceprint.evaluation.drawn_rates import DrawnRate, allowed, kept_for_draws, unreached
+from faceprint.evaluation.drawn_rates import DrawnRate, allowed, kept_for_draws
 from faceprint.evaluation.embeddings import ImageSet, image_files
 from faceprint.evaluation.intervals import PersonDraws, quantiles
 from faceprint.evaluation.products import (
@@ -187,16 +187,12 @@ def _ranking(mask: T, everyone: T) -> T:
     return _MASK_WEIGHT * mask + (1 - _MASK_WEIGHT) * everyone
 
 
-def _intervals(drawn: dict[str, tuple[Floats, int]]) -> dict[str, dict[str, Any]]:
-    """Of each set's TAR, and of the ranking, from (TAR of each draw (B,), draws whose threshold was not reached)."""
-    figures = {f"tar_{name}": each for name, each in drawn.items()}
+def _intervals(drawn: dict[str, Floats]) -> dict[str, dict[str, Any]]:
+    """Of each set's TAR, and of the ranking, from the TARs of each draw (B,)."""
+    figures = {f"tar_{name}": tars for name, tars in drawn.items()}
     if {ALL, MASK} <= set(drawn):
-        figures["ranking"] = _ranking(drawn[MASK][0], drawn[ALL][0]), drawn[MASK][1] + drawn[ALL][1]
-    return {
-        name: asdict(replace(quantiles(tars), unreached=below))
-        for name, (tars, below) in figures.items()
-        if np.isfinite(tars).any()
-    }
+        figures["ranking"] = _ranking(drawn[MASK], drawn[ALL])
+    return {name: asdict(quantiles(tars)) for name, tars in figures.items() if not np.isnan(tars).all()}
 
 
 def all_to_all(
@@ -216,8 +212,8 @@ def all_to_all(
     K, time as N^2. Every process must call it; each computes a share of the tiles. Raises `UserError` where all pairs
     are of one kind.
 
-    With `draws` of people numbered by `identity` from 0 there is `drawn`: TAR at the FAR in each draw (B,), and in how
-    many the threshold was below the scores kept; TAR is 1 there.
+    With `draws` of people numbered by `identity` from 0 there is `drawn`: TAR at the FAR in each draw (B,), as
+    `DrawnRate` has it.
     """
     order = np.argsort(identity, kind="stable")  # a person's pairs then lie in few tiles
     vectors, identity = vectors[order], identity[order]
@@ -292,17 +288,13 @@ def _tar_at_far(sides: _Sides, far: float, progress: Progress | None, draws: Per
     scores, pairs = largest.of_all_processes()
     genuine = _genuine(sides.products, sides.same)
     result = _summary(sides, scores[: accepts + 1], genuine, far)
-    return {**result, "drawn": _drawn(sides, scores, pairs, genuine, far, draws)} if draws else result
-
-
-def _drawn(
-    sides: _Sides, scores: Floats, pairs: NDArray[np.int32], genuine: Floats, far: float, draws: PersonDraws
-) -> tuple[Floats, int]:
-    negatives = sides.drawn_negatives(draws.people)
-    owner, first, second = sides.first[sides.same[0]], sides.first[pairs[:, 0]], sides.second[pairs[:, 1]]
-    rate = DrawnRate(genuine, owner, scores, first, second, tie=sides.products.tie)
-    tars, thresholds = draws.measured(lambda times: np.append(*rate(times, allowed([far], negatives(times))))).T
-    return tars, unreached(tars, thresholds, complete=len(scores) == sides.negatives)
+    if draws:
+        owner, first, second = sides.first[sides.same[0]], sides.first[pairs[:, 0]], sides.second[pairs[:, 1]]
+        complete, tie = kept == sides.negatives, sides.products.tie
+        rate = DrawnRate(genuine, owner, scores, first, second, tie=tie, complete=complete)
+        weigh = sides.drawn_negatives(draws.people)
+        result["drawn"] = draws.measured(lambda times: rate(times, allowed([far], weigh(times))))[:, 0]
+    return result
 
 
 def _checked(far: float, negatives: int, positives: int) -> int:

@@ -73,7 +73,9 @@ def _remark(row: dict[str, Any]) -> str:
     if row["low"] == row["high"]:
         return "  (no width: no errors that draws could vary; it says nothing)"
     said = f"  ({row['undefined']:,} draws had pairs of one kind only)" if row["undefined"] else ""
-    return said + (f"  ({row['unreached']:,} draws count as 1: see unreached)" if row["unreached"] else "")
+    return said + (
+        f"  ({row['unreached']:,} draws need more scores than are kept, and count as 1)" if row["unreached"] else ""
+    )
 
 
 def _statistics(evaluation: Evaluation, pairs: PairSet) -> intervals.PairStatistics:
