@@ -66,13 +66,13 @@ class HeldRates:
     def __init__(self, owner: Ints, people: int, rates: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> None:
         self.names = list(rates)
         self._found, self._of = (
-            np.stack([np.bincount(owner, np.asarray(each[kind], np.float64), people) for each in rates.values()], 1)
+            np.array([np.bincount(owner, np.asarray(each[kind], np.float64), people) for each in rates.values()])
             for kind in (0, 1)
         )
 
     def __call__(self, times: Ints) -> Floats:
         """The rates (R,); NaN where nothing of the kind is drawn."""
-        return _ratio(times @ self._found, times @ self._of)
+        return _ratio(self._found @ times, self._of @ times) if self.names else np.empty(0)
 
 
 def kept_for_draws(accepts: int, negatives: int) -> int:

@@ -104,7 +104,7 @@ class MegaFace:
                 progress=progress,
             )  # fmt: skip
             sizes[str(len(paths))] = {**self._summary(counts), "noises": noises.summary()}
-            drawn |= _intervals(counts, len(paths), people) if people else {}
+            drawn |= size_intervals(counts, len(paths), people) if people else {}
             curves += _curves(counts, len(paths))
             self._write(counts, len(paths))
         made = people.said("identities of the probes; the distractors stay") if people else {}
@@ -176,7 +176,7 @@ class MegaFace:
         }
 
 
-def _intervals(counts: Counts, size: int, people: PersonDraws) -> dict[str, Any]:
+def size_intervals(counts: Counts, size: int, people: PersonDraws) -> dict[str, Any]:
     """Of the ranks among `size` distractors, and of TPR in both modes at the thresholds of all probes."""
     every = np.ones(len(counts.ranks))
     ranks = HeldRates(counts.owner, people.people, {f"{size} rank_{k}": (counts.ranks < k, every) for k in RANKS})

@@ -64,7 +64,7 @@ def _joined_by_name(joined: Ints, names: Sequence[str]) -> Ints:
     )
 
 
-def components(count: int, first: Ints, second: Ints) -> Ints:
+def components(count: int, first: Ints | NDArray[np.int32], second: Ints | NDArray[np.int32]) -> Ints:
     """The component of each of `count` nodes that edges `first`-`second` (E,) connect, from 0 in order, (count,)."""
     parent = list(range(count))
 

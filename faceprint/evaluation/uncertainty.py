@@ -57,25 +57,26 @@ def interval_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, value), for people, of the `intervals` in a result; nothing where there are none."""
     if (intervals := result.get("intervals")) is None:
         return []
+    held = intervals.get("held", [])
     rows = [
-        (f"{name.replace('_', ' ')}, 95 %", f"{row['low']:.5f} … {row['high']:.5f}" + _remark(row))
+        (f"{name.replace('_', ' ')}, 95 %", f"{row['low']:.5f} … {row['high']:.5f}" + _remarks(row, name in held))
         for name, row in intervals["figures"].items()
     ]
-    if held := intervals.get("held"):
-        rows.append(("", f"of thresholds that the draws leave: {', '.join(held).replace('_', ' ')}"))
     return [
         *rows,
         ("", f"{intervals['draws']:,} draws of {intervals['people']:,} people ({intervals['people_rule']})"),
     ]
 
 
-def _remark(row: dict[str, Any]) -> str:
+def _remarks(row: Mapping[str, Any], held: bool) -> str:
     if row["low"] == row["high"]:
         return "  (no width: no errors that draws could vary; it says nothing)"
-    said = f"  ({row['undefined']:,} draws had pairs of one kind only)" if row["undefined"] else ""
-    return said + (
-        f"  ({row['unreached']:,} draws need more scores than are kept, and count as 1)" if row["unreached"] else ""
-    )
+    remarks = {
+        "at the threshold of the whole set": held,
+        f"{row['undefined']:,} draws had pairs of one kind only": row["undefined"],
+        f"{row['unreached']:,} draws need more scores than are kept, and count as 1": row["unreached"],
+    }
+    return "".join(f"  ({remark})" for remark, there in remarks.items() if there)
 
 
 def _statistics(evaluation: Evaluation, pairs: PairSet) -> intervals.PairStatistics:
