@@ -218,7 +218,9 @@ def all_to_all(
     order = np.argsort(identity, kind="stable")  # a person's pairs then lie in few tiles
     vectors, identity = vectors[order], identity[order]
     _, starts, counts = np.unique(identity, return_index=True, return_counts=True)
-    sides = _Sides(Products(vectors, vectors, device=device), identity, identity, _pairs_within(starts, counts), True)
+    behind = np.arange(1, len(identity) + 1)
+    mates = np.repeat(starts + counts, counts) - behind
+    sides = _Sides(Products(vectors, vectors, device=device), identity, identity, behind, mates, triangle=True)
     return _tar_at_far(sides, far, progress, draws)
 
 
@@ -238,14 +240,14 @@ def one_to_other(
     gallery, gallery_identity = gallery[order], gallery_identity[order]
     starts = np.searchsorted(gallery_identity, query_identity, "left")
     mates = np.searchsorted(gallery_identity, query_identity, "right") - starts
-    pairs = _with_runs(np.arange(len(queries)), starts, mates)
-    sides = _Sides(Products(queries, gallery, device=device), query_identity, gallery_identity, pairs, False)
+    products = Products(queries, gallery, device=device)
+    sides = _Sides(products, query_identity, gallery_identity, starts, mates, triangle=False)
     return _tar_at_far(sides, far, progress, draws)
 
 
 @dataclass(frozen=True, eq=False)
 class _Sides:
-    """The people of queries (Q,) and of gallery rows (G,), and the `same` pairs, two columns.
+    """The people of queries (Q,) and of gallery rows (G,); a query's person has `mates` (Q,) rows from `starts` (Q,) on.
 
     With `triangle` both sides are one, and pairs are those of a row with a later one.
     """
@@ -253,13 +255,24 @@ class _Sides:
     products: Products
     first: Ints
     second: Ints
-    same: tuple[Ints, Ints]
+    starts: Ints
+    mates: Ints
     triangle: bool
+
+    @property
+    def positives(self) -> int:
+        return int(self.mates.sum())
 
     @property
     def negatives(self) -> int:
         pairs = len(self.first) * (len(self.first) - 1) // 2 if self.triangle else len(self.first) * len(self.second)
-        return pairs - len(self.same[0])
+        return pairs - self.positives
+
+    def same(self) -> tuple[Ints, Ints]:
+        """The pairs of one person, as two columns of row numbers."""
+        first = np.repeat(np.arange(len(self.first)), self.mates)
+        within = np.arange(len(first)) - np.repeat(np.cumsum(self.mates) - self.mates, self.mates)
+        return first, np.repeat(self.starts, self.mates) + within
 
     def chosen(self) -> Chosen:
         """Which pairs are of two people."""
@@ -280,16 +293,17 @@ class _Sides:
 
 
 def _tar_at_far(sides: _Sides, far: float, progress: Progress | None, draws: PersonDraws | None) -> dict[str, Any]:
-    accepts = _checked(far, sides.negatives, len(sides.same[0]))
+    accepts = _checked(far, sides.negatives, sides.positives)
     kept = kept_for_draws(accepts, sides.negatives) if draws else accepts + 1
     largest, chosen = Largest(kept, paired=draws is not None), sides.chosen()
     for tile in sides.products.tiles(triangle=sides.triangle, progress=progress):
         largest.offer(sides.products, tile, chosen)
     scores, pairs = largest.of_all_processes()
-    genuine = _genuine(sides.products, sides.same)
+    same = sides.same()
+    genuine = _genuine(sides.products, same)
     result = _summary(sides, scores[: accepts + 1], genuine, far)
     if draws:
-        owner, first, second = sides.first[sides.same[0]], sides.first[pairs[:, 0]], sides.second[pairs[:, 1]]
+        owner, first, second = sides.first[same[0]], sides.first[pairs[:, 0]], sides.second[pairs[:, 1]]
         complete, tie = kept == sides.negatives, sides.products.tie
         rate = DrawnRate(genuine, owner, scores, first, second, tie=tie, complete=complete)
         weigh = sides.drawn_negatives(draws.people)
@@ -329,17 +343,3 @@ def _genuine(products: Products, pairs: tuple[Ints, Ints]) -> Floats:
     share = share_of(len(pairs[0]), world)
     first, second = (torch.from_numpy(rows[share.start : share.stop]).to(products.device) for rows in pairs)
     return np.concatenate(world.gather_objects(products.exact(first, second).cpu().numpy()))
-
-
-def _pairs_within(starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
-    """All pairs i < j within runs of rows."""
-    rows = np.arange(counts.sum())
-    ends = np.repeat(starts + counts, counts)
-    return _with_runs(rows, rows + 1, ends - rows - 1)
-
-
-def _with_runs(rows: Ints, starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
-    """Each row with the `counts` rows from `starts` on, as two columns of pairs."""
-    first = np.repeat(rows, counts)
-    within = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return first, np.repeat(starts, counts) + within
