@@ -89,7 +89,7 @@ class MegaFace:
         made, said = source.embed(self._images(self.probe_paths, self.probe_images, self.probe_folder))
         self._save(made, self.probe_paths, self.probe_folder)
         probes, identity, probe_noises = self._clean_probes(self._rows(made, self.probe_paths))
-        people = PersonDraws(int(identity.max()) + 1, draws) if draws else None
+        people = PersonDraws(int(np.count_nonzero(np.bincount(identity) > 1)), draws) if draws else None
         sizes: dict[str, Any] = {}
         drawn: dict[str, Any] = {}
         curves: list[dict[str, Any]] = []
@@ -177,12 +177,16 @@ class MegaFace:
 
 
 def size_intervals(counts: Counts, size: int, people: PersonDraws) -> dict[str, Any]:
-    """Of the ranks among `size` distractors, and of TPR in both modes at the thresholds of all probes."""
-    every = np.ones(len(counts.ranks))
-    ranks = HeldRates(counts.owner, people.people, {f"{size} rank_{k}": (counts.ranks < k, every) for k in RANKS})
-    genuine = np.ones(counts.num_genuine)
+    """Of the ranks among `size` distractors, and of TPR in both modes at the thresholds of all probes.
+
+    `people` are those who have two images or more.
+    """
+    numbers, owner = np.unique(counts.owner, return_inverse=True)
+    every, genuine = np.ones(len(counts.ranks)), np.ones(counts.num_genuine)
+    at_ranks = {f"{size} rank_{k}": (counts.ranks < k, every) for k in RANKS}
     accepted = {f"{size} tpr_{mode}": (found, genuine) for mode, found in counts.accepted.items()}
-    tprs = HeldRates(counts.genuine_owner, people.people, accepted)
+    ranks = HeldRates(owner, people.people, at_ranks)
+    tprs = HeldRates(np.searchsorted(numbers, counts.genuine_owner), people.people, accepted)
     names = [*ranks.names, *tprs.names]
     return drawn_intervals(people, names, lambda times: np.append(ranks(times), tprs(times)))
 

@@ -247,9 +247,10 @@ def one_to_other(
 
 @dataclass(frozen=True, eq=False)
 class _Sides:
-    """The people of queries (Q,) and of gallery rows (G,); a query's person has `mates` (Q,) rows from `starts` (Q,) on.
+    """The people of queries (Q,) and of gallery rows (G,).
 
-    With `triangle` both sides are one, and pairs are those of a row with a later one.
+    A query's person has `mates` (Q,) rows of the gallery, from `starts` (Q,) on. With `triangle` both sides are one,
+    and pairs are those of a row with a later one.
     """
 
     products: Products

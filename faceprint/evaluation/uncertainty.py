@@ -73,7 +73,7 @@ def _remarks(row: Mapping[str, Any], held: bool) -> str:
         return "  (no width: no errors that draws could vary; it says nothing)"
     remarks = {
         "at the threshold of the whole set": held,
-        f"{row['undefined']:,} draws had pairs of one kind only": row["undefined"],
+        f"{row['undefined']:,} draws had pairs or searches of one kind only": row["undefined"],
         f"{row['unreached']:,} draws need more scores than are kept, and count as 1": row["unreached"],
     }
     return "".join(f"  ({remark})" for remark, there in remarks.items() if there)
