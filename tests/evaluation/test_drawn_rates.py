@@ -336,3 +336,24 @@ def test_intervals_cover_the_rate_of_all_people() -> None:
         found = quantiles(PersonDraws(80, 200).measured(measure)[:, 0])
         covered += found.low <= truth <= found.high
     assert covered >= 102  # 85 %: of few people bootstraps are somewhat too sure
+
+
+def test_intervals_of_all_pairs_cover_where_wilson_does_not() -> None:
+    """Populations of 60 people, some harder than others; the threshold is of these very people, too."""
+    rng = np.random.default_rng(1)
+
+    def tar(people: int, draws: PersonDraws | None = None) -> dict[str, Any]:
+        ids = np.repeat(np.arange(people), 4)
+        spread = rng.uniform(0.4, 1.6, people)[ids, None]
+        vectors = rng.normal(size=(people, 12))[ids] + spread * rng.normal(size=(len(ids), 12))
+        return all_to_all(unit_rows(vectors, range(len(ids))), ids, 1e-2, device="cpu", draws=draws)
+
+    truth, covered, independent = tar(1500)["tar"], 0, 0
+    for _ in range(50):
+        found = tar(60, PersonDraws(60, 100))
+        drawn = quantiles(found["drawn"])
+        plain = wilson(round((1 - found["tar"]) * found["num_same"]), found["num_same"])
+        covered += drawn.low <= truth <= drawn.high
+        independent += plain.low <= truth <= plain.high
+    assert covered >= 43
+    assert independent <= 40
