@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _STARTS = ((b"\x89PNG\r\n\x1a\n", ".png"), (b"BM", ".bmp"))
 MAX_PIXELS = 64 * 1024 * 1024
 """Larger images are refused before they are decoded: a small hostile file can ask for gigabytes."""
+MAX_BYTES = 1 << 29
+"""Of one image file; as much as a record holds."""
 
 
 class ImageError(UserError):
@@ -31,8 +34,14 @@ def read_image(path: str | os.PathLike[str]) -> Image:
 
 
 def read_encoded(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of one image file, not decoded. Raises `ImageError`."""
+    """The bytes of one image file, not decoded. Raises `ImageError`, also for pipes and devices, and for files of more
+    than `MAX_BYTES`: those would never end, or fill the memory."""
     try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{path}: cannot be read (it is no plain file)")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"{path}: {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
         return Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error

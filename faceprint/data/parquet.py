@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 from collections import OrderedDict
@@ -35,6 +36,9 @@ MAX_STATED_NAMES = 10_000
 """Identities whose names each file states; those of millions would be as long as the images."""
 CACHE_BYTES = 1 << 28
 """Of row groups that a process keeps, beside the last one."""
+
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+"""What stands in a path for a byte that is not UTF-8, which Arrow's text cannot hold."""
 
 
 class Group(NamedTuple):
@@ -281,7 +285,7 @@ class ParquetWriter:
     def write(self, data: bytes, label: int, path: str) -> None:
         if self._writer is None:
             self._writer = self._new_file()
-        self._rows.append((data, label, path))
+        self._rows.append((data, label, _NOT_UTF8.sub(lambda found: f"%{ord(found[0]) & 0xFF:02X}", path)))
         self._count += 1
         if len(self._rows) == GROUP_IMAGES:
             self._flush()

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from faceprint.data.images import IMAGE_SUFFIXES, ImageError, suffix_of
 from faceprint.data.source import Source
 
-_UNSAFE = re.compile(r"^\.|[\x00-\x1f\x7f:/\\]")
+# Halves of UTF-16 pairs are in no file name, but for those that stand for bytes that are not UTF-8.
+_UNSAFE = re.compile("^\\.|[\x00-\x1f\x7f:/\\\\\ud800-\udc7f\udd00-\udfff]")
 
 _KEPT = re.compile(rf"(?:/(?!\.)[^\x00-\x1f\x7f:/\\]+)+(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))})", re.IGNORECASE)
 

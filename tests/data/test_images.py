@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import cv2
@@ -90,6 +91,17 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "absent.jpg")
     with pytest.raises(ImageError, match="cannot be read"):
         read_image(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has neither pipes nor devices in folders")
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zeros.jpg").symlink_to("/dev/zero")
+    with (tmp_path / "huge.jpg").open("wb") as huge:
+        huge.truncate(1 << 40)
+    for name, words in (("pipe", "no plain file"), ("zeros", "no plain file"), ("huge", "1,099,511,627,776 bytes")):
+        with pytest.raises(ImageError, match=words):
+            read_image(tmp_path / f"{name}.jpg")
 
 
 def test_a_small_file_that_declares_a_huge_image_is_refused_before_decoding() -> None:
