@@ -195,3 +195,9 @@ def test_a_server_without_ranges_and_one_that_is_gone(server: Server) -> None:
     server.root = server.root / "away"
     with pytest.raises(ImageError, match=r"00000\.tar"):
         ShardSource(RangeReader([url]), source.storage, source.offsets, source.sizes, source.labels, []).encoded(1)
+
+
+def test_nobody_at_an_address_is_said() -> None:
+    """fsspec's error holds the URL alone; why stands in what caused it."""
+    with pytest.raises(UserError, match=r"0\.tar: cannot be read \(Cannot connect to host"):
+        shard_source("http://127.0.0.1:1/0.tar")
