@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -47,24 +48,39 @@ def read_encoded(path: str | os.PathLike[str]) -> bytes:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def images_below(folder: Path) -> tuple[list[str], int]:
-    """Paths relative to `folder` of the images in it and below, by their suffix, sorted, and how many other files there
-    are; hidden files are neither.
+def files_below(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Path relative to `root`, with forward slashes, and entry of all that is no folder in it and below, in any order.
 
-    Raises `UserError` for a folder that cannot be listed: its images would be missing without a word.
+    Links to folders are followed, but for those that lead back to a folder above them, also above `root`. Raises
+    `UserError` for a folder that cannot be listed: its files would be missing without a word.
     """
-    found = [
-        os.path.relpath(os.path.join(parent, name), folder)
-        for parent, _, names in os.walk(folder, onerror=_refuse)
-        for name in names
-        if name[0] != "."
-    ]
+    parents = tuple(map(str, Path(os.path.realpath(root)).parents))
+    folders: list[tuple[str, tuple[str, ...]]] = [("", parents)]
+    while folders:
+        folder, above = folders.pop()
+        real = os.path.realpath(root / folder)
+        if real in above:
+            continue
+        for entry in _entries(root / folder):
+            if entry.is_dir():
+                folders.append((f"{folder}{entry.name}/", (*above, real)))
+            else:
+                yield folder + entry.name, entry
+
+
+def images_below(folder: Path) -> tuple[list[str], int]:
+    """Those of `files_below` that are images by their suffix, sorted, and how many other files there are; hidden files
+    are neither. Raises as it does."""
+    found = [name for name, entry in files_below(folder) if entry.name[0] != "."]
     images = sorted(name for name in found if name.lower().endswith(IMAGE_SUFFIXES))
     return images, len(found) - len(images)
 
 
-def _refuse(error: OSError) -> None:
-    raise UserError(f"{error.filename}: cannot be listed ({error.strerror or error})") from error
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        return list(os.scandir(folder))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror or error})") from error
 
 
 def decode_image(data: bytes, *, name: object) -> Image:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from faceprint.data.formats import open_source, recognise
-from faceprint.data.images import IMAGE_SUFFIXES, Image, read_image
+from faceprint.data.images import IMAGE_SUFFIXES, Image, files_below, read_image
 from faceprint.data.source import Source
 from faceprint.data.target_paths import folder_names
 from faceprint.errors import UserError
@@ -112,36 +112,20 @@ def _open(path: str, kind: str | None) -> Source:
 
 
 def _list_folder(root: Path) -> tuple[list[str], int]:
-    """Paths of the image files below `root`, sorted, and the number of other files. Links are followed."""
+    """Paths of the image files below `root`, sorted, and the number of other files."""
     names: list[str] = []
     others = 0
-    folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
-    while folders:
-        folder, above = folders.pop()
-        real = os.path.realpath(root / folder)
-        if real in above:  # a link back to a folder that contains it
-            continue
-        for entry in _entries(root / folder):
-            name = folder + entry.name
-            if entry.is_dir():
-                folders.append((f"{name}/", (*above, real)))
-            elif _is_photograph(entry):
-                names.append(name)
-            else:
-                others += 1
+    for name, entry in files_below(root):
+        if _is_photograph(entry):
+            names.append(name)
+        else:
+            others += 1
     if not names:
         kinds = ", ".join(IMAGE_SUFFIXES)
         raise UserError(f"{root}: no photographs in it or below ({others} other files); they end in {kinds}")
     names.sort()
     _refuse_shared_crops(root, names)
     return names, others
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        return list(os.scandir(folder))
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror or error})") from error
 
 
 def _is_photograph(entry: os.DirEntry[str]) -> bool:

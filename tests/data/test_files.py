@@ -41,6 +41,21 @@ def test_folder_labels_are_sorted_names_without_gaps(folder: Path) -> None:
     assert source.name(4) == str(folder / "bob" / "1.png")
 
 
+def test_links_to_folders_are_followed_and_loops_end(folder: Path, tmp_path: Path) -> None:
+    (folder / "bob").rename(tmp_path / "elsewhere")
+    (folder / "bob").mkdir()
+    (folder / "bob" / "session").symlink_to(tmp_path / "elsewhere")
+    (folder / "bob" / "loop").symlink_to("..")
+    (tmp_path / "elsewhere" / "back").symlink_to(".")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path)
+    source = image_folder(folder)
+    assert sorted(source.paths) == [
+        *(f"ann/{n}.png" for n in range(3)),
+        *(f"bob/session/{n}.png" for n in (0, 1)),
+        "cy d/0.png",
+    ]
+
+
 def test_what_a_folder_has_besides_is_counted(folder: Path) -> None:
     assert skipped(image_folder(folder)) == {"files that do not end as images do": 1}
     for name in ("loose.jpg", "notes.txt", ".hidden.jpg", "bob/clip.gif", "bob/.hidden.gif"):
