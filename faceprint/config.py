@@ -1,7 +1,7 @@
 """The configuration of a run: typed, frozen, every key read, an unknown key an error.
 
 `faceprint.recipe` reads it from recipes and `key=value` arguments. Numbers derived from these keys (steps per epoch,
-scaled learning rate) live in `faceprint.training.setup`, not here.
+scaled learning rate) live in `faceprint.training.plan`, not here.
 """
 
 from __future__ import annotations

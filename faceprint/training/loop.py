@@ -17,13 +17,14 @@ from faceprint.data.loader import Batch, Loader
 from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.models.switch_norm import sharpen
+from faceprint.training.batches import build_loader
 from faceprint.training.guard import Guard, floor_scale, gradient_norm, largest_logit, loss_scale
 from faceprint.training.measure import Stopwatch
 from faceprint.training.optim import clip_gradients, drop_frozen, scale_gradient, set_learning_rate, set_options
 from faceprint.training.profile import Profile, Row, part
 from faceprint.training.run import Run
-from faceprint.training.setup import Trainer, build_loader
 from faceprint.training.stopping import StopRequest
+from faceprint.training.trainer import Trainer
 
 Report = Callable[[dict[str, Any]], None]
 
