@@ -81,10 +81,14 @@ def test_training_data(call: Call, folder: Path, tmp_path: Path) -> None:
 
 
 def test_recipes_keys_and_names(call: Call, tmp_path: Path) -> None:
-    refused(call("train", "quikstart"), "unknown recipe", "nearest: 'quickstart'", "lfw_10min")
+    refused(call("train", "quikstart"), "unknown recipe", "nearest: 'quickstart'", "`faceprint zoo` shows them all")
+    code, message = call("train", "r50")
+    assert code == 2
+    assert "nearest: 'arcface_torch/r50'" in message
+    assert len(message) < 400  # of 49 recipes, a few
     refused(call("train", "absent.yaml"), "absent.yaml", "cannot be read")
     refused(call("train", "quickstart", "optimizr.lr=1"), "unknown key 'optimizr'", "nearest: 'optimizer'")
-    refused(call("train", "quickstart", "network.name=r5"), "unknown network 'r5'", "nearest: 'r50'", "mbf")
+    refused(call("train", "quickstart", "network.name=r5"), "unknown network 'r5'", "nearest: 'r50'", "list_models")
     refused(call("train", "quickstart", "steps"), "'steps'", "key=value")
     refused(call("zoo", "quikstart"), "nearest: 'quickstart'")
     assert list(tmp_path.iterdir()) == []
