@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from faceprint.cli.evaluate import parse_options, score_model
+from faceprint.cli.model_options import ModelArgument
 from faceprint.cli.output import JsonOption, err, out, print_table, write_json
 from faceprint.errors import UserError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model folder or an ONNX file.")],
+    model: ModelArgument,
     protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin or synthetic, as `faceprint eval`.")],
     assignments: Annotated[
         Optional[list[str]],
