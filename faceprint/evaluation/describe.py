@@ -18,6 +18,7 @@ from faceprint.evaluation.hardest import hardest
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import Evaluation
 from faceprint.evaluation.result import AboutData, AboutModel, Curve, Histogram, Result, WorstPair
+from faceprint.evaluation.series import series
 from faceprint.evaluation.sources import EmbeddingSource, ModelSource
 from faceprint.evaluation.verification import SETS
 
@@ -65,6 +66,7 @@ def describe(scored: Scored, *, data: str, part: str = "", recipe: str | None = 
         about_data=AboutData(name=data, counts=_counts(result)),
         figures=list(figures(result, title)),
         curves=[*(roc_curve(evaluation, name) for name, evaluation in sets), *_own_curves(result, title)],
+        series=list(series(result, title)),
         histograms=[bins for name, evaluation in sets for bins in histograms(evaluation, name)],
         worst_pairs=[pair for name, evaluation in sets for pair in worst_pairs(evaluation, name)],
         **{key: value for key, value in result.items() if key not in Result.model_fields},

@@ -74,6 +74,37 @@ class Curve(_Part):
         return self
 
 
+class Point(_Part):
+    """A rate at one place of a series."""
+
+    at: Name
+    """The place: the name of a group, a strength, a span of years."""
+    value: Annotated[float, Field(ge=0, le=1)]
+    interval: Interval | None = None
+
+
+class Series(_Part):
+    """A rate of an analysis from place to place: by group of people, by strength of a degradation, by years."""
+
+    set: Name = ""
+    kind: Literal["group", "strength", "years"]
+    axis: Name
+    """What the places are, such as `blur, sigma in pixels`."""
+    measure: Name
+    """What is stated, such as FMR."""
+    line: Name = ""
+    """Which of several of this measure, such as `both images degraded`."""
+    reference: Annotated[float, Field(ge=0, le=1)] | None = None
+    """What the threshold was chosen for, where the measure is that."""
+    points: Annotated[list[Point], Field(min_length=1, max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _places(self) -> Self:
+        if len({point.at for point in self.points}) != len(self.points):
+            raise ValueError("a place is there twice")
+        return self
+
+
 class Histogram(_Part):
     """Counts of scores in len(counts) bins; bin i is [edges[i], edges[i + 1]), the last one closed."""
 
@@ -141,6 +172,7 @@ class Result(BaseModel):
     about_data: AboutData
     figures: Annotated[list[Figure], Field(max_length=10_000)] = []
     curves: Annotated[list[Curve], Field(max_length=200)] = []
+    series: Annotated[list[Series], Field(max_length=400)] = []
     histograms: Annotated[list[Histogram], Field(max_length=400)] = []
     worst_pairs: Annotated[list[WorstPair], Field(max_length=2000)] = []
     results: Annotated[list[Result], Field(max_length=200)] = []

@@ -23,6 +23,7 @@ from faceprint.data.pixels import InputSpec
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.data.write_set import write_set
 from faceprint.errors import UserError
+from faceprint.evaluation.result import Series, read_result
 from faceprint.inference.embedder import Embedder
 
 app = typer.Typer()
@@ -330,10 +331,12 @@ def test_a_network_and_embeddings_are_compared(folder: Path, features: Path, tmp
     assert both["mcnemar"] == {"only_first": 0, "only_second": 0, "p_value": 1.0}
 
 
+def series_of(folder: Path) -> list[Series]:
+    return read_result(folder / "result.json").series
+
+
 def test_an_analysis_is_a_result_for_reports(folder: Path) -> None:
     """What the analysis found stands among the figures, with the errors behind it."""
-    from faceprint.evaluation.result import read_result
-
     given = [*set_of(folder), "far=0.1"]
     plain = result_of(folder, "eval", "m", "fairness", *given)
     figures = {(each.set, each.name): each for each in read_result(folder / "result.json").figures}
@@ -341,16 +344,22 @@ def test_an_analysis_is_a_result_for_reports(folder: Path) -> None:
     assert (oak.errors, oak.trials) == (plain["groups"]["oak"]["false_non_matches"], 12)
     assert oak.interval is not None
     assert oak.interval.low <= oak.value <= oak.interval.high
+    drawn = {each.measure: {point.at: point for point in each.points} for each in series_of(folder)}
+    assert (drawn["FNMR"]["oak"].value, drawn["FNMR"]["oak"].interval) == (oak.value, oak.interval)
+    assert drawn["FMR"].keys() == {"oak", "elm"}
     assert figures["pairs.csv", "garbe"].value == plain["summary"]["garbe"]
     result_of(folder, "eval", "m", "ageing", *given, "years=0,2", "draws=50")
     bands = [each.interval for each in read_result(folder / "result.json").figures]
     assert [(band.level, "50 bootstrap draws" in band.method) for band in bands if band] == [(0.98, True)] * 2
+    assert [point.at for each in series_of(folder) for point in each.points] == ["0 to 2", "2+"]
     plain = result_of(folder, "eval", "m", "quality", *given)
     (curve,) = read_result(folder / "result.json").curves
     assert (curve.kind, curve.set, curve.y[0]) == ("discard", "pairs.csv, by norm", plain["fnmr"]["0.00"])
     plain = result_of(folder, "eval", "m", "robustness", *given, "kinds=mask")
     named = {each.name: each.value for each in read_result(folder / "result.json").figures}
     assert named["FNMR, threshold of the clean images, mask 1 of the images, both degraded"] == plain["rows"][1]["fnmr"]
+    accuracies = [[point.value for point in each.points] for each in series_of(folder) if each.measure == "accuracy"]
+    assert accuracies == [[plain["clean"]["accuracy"], row["accuracy"]] for row in plain["rows"]]
 
 
 def test_over_the_far_that_was_asked_for_alone(folder: Path) -> None:

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from faceprint.evaluation.result import Figure, Result
+from faceprint.evaluation.result import Figure, Interval, Result
 from faceprint.files import write_csv, write_whole
 
 MAX_NAME = 60
+_HEADLINES = {
+    *("accuracy", "rank-1", "FNIR at rank 1", "TPR@FPR=1e-6"),
+    *("fairness discrepancy rate", "inequity rate", "garbe"),
+}
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -44,8 +48,9 @@ class Comparison:
 def compare(results: Sequence[Result]) -> Comparison:
     """The figures that published tables print, of every result: published ones first, then those measured here.
 
-    Accuracy, TAR at 1e-3 and less, rank-1 and TPR have a column; any other figure where a published row has it. Sets
-    come in the order of their first use. A model's results on several sets share one row.
+    Accuracy, TAR at 1e-3 and less, rank-1, FNIR at rank 1, TPR and the summaries of fairness have a column; any other
+    figure where a published row has it. Sets come in the order of their first use. A model's results on several sets
+    share one row.
     """
     merged = _merge(results)
     printed = {(figure.set, figure.name) for each in merged if each.about_model.published for figure in each.figures}
@@ -58,7 +63,7 @@ def compare(results: Sequence[Result]) -> Comparison:
 
 
 def _is_headline(name: str) -> bool:
-    return name == "accuracy" or re.fullmatch(r"(TAR@FAR=1e-[3-6]|rank-1|TPR@FPR=1e-6)", name) is not None
+    return name in _HEADLINES or re.fullmatch(r"TAR@FAR=1e-[3-6]", name) is not None
 
 
 def _merge(results: Sequence[Result]) -> list[Result]:
@@ -72,7 +77,7 @@ def _merge(results: Sequence[Result]) -> list[Result]:
 
 
 def _joined(results: list[Result]) -> Result:
-    lists = ("figures", "curves", "histograms", "worst_pairs")
+    lists = ("figures", "curves", "series", "histograms", "worst_pairs")
     joined = {name: [item for result in results for item in getattr(result, name)] for name in lists}
     return results[0].model_copy(update=joined)
 
@@ -111,7 +116,12 @@ def interval_methods(figures: Iterable[Figure]) -> dict[str, int]:
 
 def method_text(figure: Figure) -> str:
     """`95 %, Wilson …`; empty where no interval is known."""
-    return "" if figure.interval is None else f"{100 * figure.interval.level:g} %, {figure.interval.method}"
+    return "" if figure.interval is None else interval_method(figure.interval)
+
+
+def interval_method(interval: Interval) -> str:
+    """`95 %, Wilson …`."""
+    return f"{100 * interval.level:g} %, {interval.method}"
 
 
 def errors_text(figure: Figure) -> str:
