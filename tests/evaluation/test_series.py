@@ -162,7 +162,7 @@ def test_strengths() -> None:
         "Robustness, jpeg, u, LFW, threshold of FAR=1e-3",
         "Robustness, blur, u, LFW, threshold of FAR=1e-3",
     ]
-    panels = {axes.get_title(loc="left"): axes for axes in pictures[0].figure.axes}
+    panels = {axes.get_title(loc="left").replace("\n", ", "): axes for axes in pictures[0].figure.axes}
     accuracy, fmr = panels["accuracy"], panels["FMR, threshold of the clean images"]
     assert [label.get_text() for label in accuracy.get_xticklabels()] == ["none", "50", "5"]
     assert [y for _, y, _ in marks(accuracy, COLOURS[0])] == [0.99, 0.9, 0.88, 0.99, 0.89, 0.87]

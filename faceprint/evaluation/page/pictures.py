@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from faceprint.evaluation.page.series import series_figures
-from faceprint.evaluation.page.style import COLOURS, MAX_LINES, STYLES, Drawn, colour_of, finish, lowest, plain_legend
+from faceprint.evaluation.page.style import (
+    COLOURS,
+    MAX_LINES,
+    STYLES,
+    WIDTH,
+    Drawn,
+    colour_of,
+    finish,
+    lowest,
+    plain_legend,
+)
 from faceprint.evaluation.page.tables import Comparison
 from faceprint.evaluation.result import Curve, Histogram
 from faceprint.files import write_whole
@@ -108,7 +118,7 @@ class Drawing:
 def _curve_figure(drawing: Drawing, lines: list[tuple[int, str, Curve]]) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
     axes = figure.subplots()
     drawing.scale(axes, [curve for _, _, curve in lines])
     left = axes.get_xlim()[0]
@@ -165,7 +175,7 @@ def _histogram_figures(comparison: Comparison) -> Iterator[Drawn]:
 def _histogram_figure(parts: list[Histogram]) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.subplots()
     for number, bins in enumerate(parts):
         edges, total = np.array(bins.edges), max(sum(bins.counts), 1)

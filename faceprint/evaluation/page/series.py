@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from faceprint.evaluation.page.style import MAX_LINES, STYLES, Drawn, colour_of, finish, lowest, plain_legend
+from faceprint.evaluation.page.style import MAX_LINES, STYLES, WIDTH, Drawn, colour_of, finish, lowest, plain_legend
 from faceprint.evaluation.page.tables import Comparison, interval_method
 from faceprint.evaluation.report import INK
 from faceprint.evaluation.result import Point, Series
@@ -25,7 +25,6 @@ MAX_PLACES = 60
 MAX_PANELS = 8
 MAX_LABEL = 40
 TITLES = {"group": "Errors by group", "strength": "Robustness", "years": "Ageing"}
-WIDTH = 6.4
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def _figure(lines: list[Line], places: list[str]) -> Figure:
     by_group = lines[0].series.kind == "group"
     columns = min(2, len(measures))
     rows = -(-len(measures) // columns)
-    height = 0.7 + (0.12 + 0.13 * len(models)) * len(places) if by_group else 0.1 + 2.5 * rows
+    height = max(1.8, 0.7 + (0.12 + 0.13 * len(models)) * len(places)) if by_group else 0.1 + 2.2 * rows
     figure = Figure(figsize=(WIDTH, height + 0.18 * len(models)), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=by_group)
     for axes, measure in zip(panels.flat, measures, strict=False):
@@ -128,7 +127,7 @@ def _draw_steps(axes: Axes, lines: list[Line], places: list[str], models: list[i
     if edge:
         axes.set(yscale="log", ylim=(edge, _top(lines)))
         axes.yaxis.set_minor_formatter("")
-    axes.set_title(_short(measure), loc="left", fontsize=9, color=INK, parse_math=False)
+    axes.set_title(_short(measure).replace(", ", "\n", 1), loc="left", fontsize=9, color=INK, parse_math=False)
     finish(axes, _short(lines[0].series.axis), "")
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 COLOURS = (SAME_COLOUR, DIFFERENT_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 """Okabe and Ito's palette, in which all are told apart with any kind of colour vision; then again, dashed."""
 STYLES = ("-", "--", ":", "-.")
+WIDTH = 5.2
+"""Inches. Letters of 8 to 9 points can be read where two pictures stand side by side."""
 MAX_LINES = len(COLOURS) * len(STYLES)
 
 

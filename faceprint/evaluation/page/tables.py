@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from faceprint.evaluation.report import accepts_text
 from faceprint.evaluation.result import Figure, Interval, Result
 from faceprint.files import write_csv, write_whole
 
@@ -127,7 +128,7 @@ def interval_method(interval: Interval) -> str:
 def errors_text(figure: Figure) -> str:
     """`38 of 6,000`, and the false accepts of the threshold."""
     counted = "" if figure.errors is None else f"{figure.errors:,} of {figure.trials or 0:,}"
-    accepted = "" if figure.false_accepts is None else f"{figure.false_accepts:,} false accepts"
+    accepted = "" if figure.false_accepts is None else accepts_text(figure.false_accepts)
     return ", ".join(part for part in (counted, accepted) if part)
 
 
