@@ -13,11 +13,13 @@ from faceprint.errors import UserError
 
 RESULT_FORMAT = "faceprint-result/1"
 MAX_RESULT_BYTES = 32_000_000
-_SHOWN = 5
+_SHOWN, _NARROWEST = 5, 1e-12
 
 Name = Annotated[str, Field(max_length=1000)]
 Count = Annotated[int, Field(ge=0)]
-Numbers = Annotated[list[float], Field(max_length=20_000)]
+Drawable = Annotated[float, Field(ge=-1e15, le=1e15)]
+"""Rates, ranks and scores lie far within; an axis of floating-point numbers cannot hold much more."""
+Numbers = Annotated[list[Drawable], Field(max_length=20_000)]
 
 
 class _Part(BaseModel):
@@ -110,14 +112,14 @@ class Histogram(_Part):
 
     set: Name = ""
     label: Name
-    edges: Annotated[list[float], Field(min_length=2, max_length=2001)]
+    edges: Annotated[list[Drawable], Field(min_length=2, max_length=2001)]
     counts: Annotated[list[Count], Field(min_length=1, max_length=2000)]
 
     @model_validator(mode="after")
     def _bins(self) -> Self:
-        rising = all(low < high for low, high in zip(self.edges, self.edges[1:], strict=False))
+        rising = all(high - low > _NARROWEST for low, high in zip(self.edges, self.edges[1:], strict=False))
         if len(self.edges) != len(self.counts) + 1 or not rising:
-            raise ValueError("edges must rise, and be one more than counts")
+            raise ValueError(f"edges must rise, each by more than {_NARROWEST:g}, and be one more than counts")
         return self
 
 

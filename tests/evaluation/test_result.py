@@ -119,6 +119,9 @@ def test_thinning_of_a_long_curve() -> None:
         ('{"schema": "faceprint-result/2"}', "faceprint-result/1"),
         ('{"schema": "faceprint-result/1", "protocol": "x"}', "about_model"),
         ('{"protocol": "x", "about_data": {"name": "d"}, "about_model": {"name": "m", "evil": 1}}', "evil"),
+        ('{"curves": [{"kind": "roc", "x": [1e308, -1e308], "y": [0, 1]}]}', "curves.0.x.0"),
+        ('{"histograms": [{"label": "a", "edges": [-1e308, 1e308], "counts": [1]}]}', "histograms.0.edges.0"),
+        ('{"histograms": [{"label": "a", "edges": [0, 5e-324], "counts": [1]}]}', "edges must rise"),
     ],
 )
 def test_hostile_files(text: str, said: str, tmp_path: Path) -> None:
@@ -161,6 +164,12 @@ def test_comparison_in_the_layout_of_the_tables(tmp_path: Path) -> None:
     assert rows == [["model", "LFW accuracy", "CFP accuracy"], [comparison.names[0], "0.9983", ""], rows[2]]
     assert r"A0\_\&\%" in (tmp_path / "comparison.tex").read_text()
     assert r"99.83 & –" in (tmp_path / "comparison.tex").read_text()
+
+
+def test_a_result_that_is_given_twice_counts_once() -> None:
+    result = result_of("m", LFW=0.9)
+    comparison = compare([result, result_of("m", CFP=0.5), result.model_copy()])
+    assert [figure.set for figure in comparison.results[0].figures] == ["LFW", "CFP"]
 
 
 def test_every_table_says_how_intervals_were_made(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import re
@@ -17,7 +18,7 @@ from faceprint.evaluation.page import compare, write_page, write_tables
 from faceprint.evaluation.page.html import best
 from faceprint.evaluation.page.series import MAX_PLACES, series_figures
 from faceprint.evaluation.page.style import COLOURS, Drawn
-from faceprint.evaluation.result import Result, read_result
+from faceprint.evaluation.result import Interval, Point, Result, Series, read_result
 
 HOSTILE = r"$\frac$ <script>1</script>"
 GROUPS = {"ash": (4, 1000, 30, 300), "birch": (0, 900, 45, 300), HOSTILE: (20, 1000, 0, 0)}
@@ -209,6 +210,14 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     for result in (fairness("first"), ageing("first"), robustness("first")):
         (tmp_path / "a.json").write_text(json.dumps(result.to_json()))
         assert read_result(tmp_path / "a.json").series == result.series != []
+
+
+def test_intervals_beyond_all_rates_are_drawn_as_far_as_rates_go() -> None:
+    wide = Interval(low=-1e308, high=1e308, method="?")
+    hostile = [Series(kind="group", axis="a", measure="FMR", points=[Point(at="$", value=1e-300, interval=wide)])]
+    (picture,) = drawn(fairness("first").model_copy(update={"series": hostile}))
+    assert picture.figure.axes[0].get_xlim() == pytest.approx((1e-12, 1))
+    picture.figure.savefig(io.BytesIO())
 
 
 @pytest.mark.parametrize(

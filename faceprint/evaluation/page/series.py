@@ -139,7 +139,7 @@ def _bars(axes: Axes, xs: Numbers, ys: Numbers, points: list[Point], edge: float
     """The intervals of those points that have one."""
     for x, y, point in zip(xs, ys, points, strict=True):
         if point.interval is not None:
-            ends = [max(point.interval.low, edge), max(point.interval.high, edge)]
+            ends = [min(max(end, edge), 1.0) for end in (point.interval.low, point.interval.high)]
             where = (ends, [y, y]) if along == "x" else ([x, x], ends)
             axes.plot(*where, color=colour_of(number), linewidth=1.2, solid_capstyle="butt")
 
@@ -166,7 +166,7 @@ def _top(lines: list[Line]) -> float:
 
 def _extent(lines: list[Line]) -> list[float]:
     points = [point for line in lines for point in line.series.points]
-    ends = [point.interval.high for point in points if point.interval is not None]
+    ends = [min(point.interval.high, 1.0) for point in points if point.interval is not None]
     return [*(point.value for point in points), *ends, *(line.series.reference or 0.0 for line in lines)]
 
 

@@ -68,12 +68,17 @@ def _is_headline(name: str) -> bool:
 
 
 def _merge(results: Sequence[Result]) -> list[Result]:
-    """Results of one model, told by hash or else by name, fed in one way, as one; published ones first."""
+    """Results of one model, told by hash or else by name, fed in one way, as one; published ones first.
+
+    A result that is given twice counts once.
+    """
     groups: dict[tuple[bool, str, str], list[Result]] = {}
     for result in (each for given in results for each in given.each):
         about = result.about_model
         key = (not about.published, about.content_hash or about.name, json.dumps(about.input, sort_keys=True))
-        groups.setdefault(key, []).append(result)
+        group = groups.setdefault(key, [])
+        if result not in group:
+            group.append(result)
     return [_joined(groups[key]) for key in sorted(groups, key=lambda key: key[0])]
 
 
