@@ -92,7 +92,7 @@ def plot_analysis(result: Result, path: Path) -> None:
         _PLOTS[result["protocol"]](one, result, kind)
         one.spines[["top", "right"]].set_visible(False)
         one.grid(visible=True, color="#dddddd", linewidth=0.7)
-    figure.suptitle(f"{Path(result['model']).name}: {result['protocol']}", x=0.01, ha="left")
+    figure.suptitle(f"{Path(result['model']).name}: {result['protocol']}", x=0.01, ha="left", parse_math=False)
     write_figure(figure, path, dpi=150)
 
 
@@ -100,7 +100,9 @@ def _plot_groups(axes: Axes, result: Result, _: str) -> None:
     for name, group in result["groups"].items():
         if group["fmr"] is not None and group["fnmr"] is not None:
             axes.plot(100 * group["fmr"], 100 * group["fnmr"], "o")
-            axes.annotate(name, (100 * group["fmr"], 100 * group["fnmr"]), (4, 4), textcoords="offset points")
+            axes.annotate(
+                name, (100 * group["fmr"], 100 * group["fnmr"]), (4, 4), textcoords="offset points", parse_math=False
+            )
     axes.set(xlabel="FMR within the group, %", ylabel="FNMR, %")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprint import __version__
-from faceprint.evaluation.curves import plain_roc
+from faceprint.evaluation.curves import bin_edges, plain_roc
 from faceprint.evaluation.embeddings import Embeds
 from faceprint.evaluation.figures import figures
 from faceprint.evaluation.hardest import hardest
@@ -122,7 +122,7 @@ def roc_curve(evaluation: Evaluation, title: str) -> Curve:
 
 def histograms(evaluation: Evaluation, title: str) -> list[Histogram]:
     """Scores of same and of different pairs in the same `NUM_BINS` bins."""
-    edges = np.histogram_bin_edges(evaluation.scores, NUM_BINS)
+    edges = bin_edges(evaluation.scores, NUM_BINS)
     return [
         Histogram(
             set=title,

@@ -200,7 +200,8 @@ def _ageing(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
 
 def years_text(row: Mapping[str, Any]) -> str:
     """The span of a bin of years: `0 to 2`, `12+`."""
-    return f"{row['from_years']:g}" + ("+" if row["to_years"] is None else f" to {row['to_years']:g}")
+    start, end = (None if row[key] is None else str(row[key]).removesuffix(".0") for key in ("from_years", "to_years"))
+    return f"{start}+" if end is None else f"{start} to {end}"
 
 
 def age_band(result: Mapping[str, Any], row: Mapping[str, Any]) -> Interval:

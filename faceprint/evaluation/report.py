@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from faceprint.evaluation import metrics
+from faceprint.evaluation.curves import bin_edges
 from faceprint.evaluation.protocols import Evaluation
 from faceprint.plot_extra import check_plotting, write_figure
 
@@ -127,7 +128,8 @@ def plot_evaluation(evaluation: Evaluation, path: str | os.PathLike[str]) -> Non
     for axes in (roc_axes, score_axes):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK)
-    figure.suptitle(_title(evaluation.result), x=0.01, ha="left", fontsize=12, color=INK)
+    title = _title(evaluation.result)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK, parse_math=False)
     write_figure(figure, Path(path), dpi=150)
 
 
@@ -179,7 +181,7 @@ def _plot_roc(axes: Axes, evaluation: Evaluation) -> None:
 
 def _plot_scores(axes: Axes, evaluation: Evaluation) -> None:
     result, scores, same = evaluation.result, evaluation.scores, evaluation.same
-    bins = np.histogram_bin_edges(scores, bins=60).tolist()
+    bins = bin_edges(scores, 60).tolist()
     for label, chosen, colour in (("different", ~same, DIFFERENT_COLOUR), ("same", same, SAME_COLOUR)):
         values = scores[chosen]
         axes.hist(values, bins, density=True, color=colour, alpha=0.35, label=f"{label}: {len(values):,}")

@@ -6,7 +6,16 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from typing_extensions import Self
 
 from faceprint.errors import UserError
@@ -15,7 +24,18 @@ RESULT_FORMAT = "faceprint-result/1"
 MAX_RESULT_BYTES = 32_000_000
 _SHOWN, _NARROWEST = 5, 1e-12
 
-Name = Annotated[str, Field(max_length=1000)]
+MAX_NAME = 1000
+
+
+def _fitted(value: object, info: ValidationInfo) -> object:
+    """Names met here, such as paths of files, may be longer, or no Unicode: the end that fits. A file's are refused."""
+    if info.mode == "json" or not isinstance(value, str):
+        return value
+    text = value.encode(errors="replace").decode()
+    return text if len(text) <= MAX_NAME else f"…{text[1 - MAX_NAME :]}"
+
+
+Name = Annotated[str, Field(max_length=MAX_NAME), BeforeValidator(_fitted)]
 Count = Annotated[int, Field(ge=0)]
 Drawable = Annotated[float, Field(ge=-1e15, le=1e15)]
 """Rates, ranks and scores lie far within; an axis of floating-point numbers cannot hold much more."""
@@ -194,9 +214,11 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     """A result from its JSON file. Raises `UserError` that says what is wrong where."""
     file = Path(path)
     try:
-        if file.stat().st_size > MAX_RESULT_BYTES:
-            raise UserError(f"{file}: {file.stat().st_size:,} bytes; a result has at most {MAX_RESULT_BYTES:,}")
-        return Result.model_validate_json(file.read_bytes())
+        with file.open("rb") as opened:
+            text = opened.read(MAX_RESULT_BYTES + 1)  # its size says nothing of a device
+        if len(text) > MAX_RESULT_BYTES:
+            raise UserError(f"{file}: a result has at most {MAX_RESULT_BYTES:,} bytes")
+        return Result.model_validate_json(text)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
     except ValidationError as error:

@@ -9,6 +9,7 @@ import math
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -189,6 +190,9 @@ def test_on_the_page_and_in_the_tables(tmp_path: Path) -> None:
     write_page(comparison, made, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/svg+xml") == 4
+    for each in made:
+        tags = [element.tag for element in ElementTree.fromstring(each.svg).iter()]
+        assert not [tag for tag in tags if "script" in tag]
     assert "<script" not in page
     assert "Hollow, on the edge" in page
     written = write_pictures(made, png=tmp_path, svg=tmp_path)
