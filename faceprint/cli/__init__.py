@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -36,6 +38,8 @@ from faceprint.cli import (
 from faceprint.cli.output import err
 from faceprint.errors import UserError
 
+_WRONG_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""What even a question whether a file is there may end in: paths that nobody may look at."""
 app = typer.Typer(
     name="faceprint",
     help="Train and evaluate face-recognition networks.\n\nStart with: faceprint train quickstart out=runs/quickstart",
@@ -92,5 +96,13 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        err.print(f"error: {error}", style="bold red", markup=False)
-        sys.exit(2)
+        _refuse(str(error))
+    except OSError as error:
+        if error.errno not in _WRONG_PATH or error.filename is None:
+            raise
+        _refuse(f"{error.filename}: {error.strerror}")
+
+
+def _refuse(message: str) -> NoReturn:
+    err.print(f"error: {message}", style="bold red", markup=False)
+    sys.exit(2)
