@@ -167,6 +167,8 @@ def analyse_robustness(
     seed: int = 0,
 ) -> dict[str, Any]:
     """A set once more with its second images, and with all, degraded; `kinds` names some of `SWEEPS` by commas."""
+    if seed < 0:
+        raise UserError(f"seed is {seed}; allowed: a whole number from 0")
     names = kinds.split(",") if kinds else list(SWEEPS)
     sweeps = {name: SWEEPS[name] for name in names}
     spec = subject.needed("robustness").embedder.input

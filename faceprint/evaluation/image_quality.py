@@ -40,7 +40,9 @@ def embedding_norms(embeddings: EmbeddingSet) -> Floats:
 
 
 def dropout_stability(features: Features, images: Iterable[Image], spec: InputSpec, passes: int = PASSES) -> Floats:
-    """`stability` (N,) of `passes` embeddings of each image by `features`, which vary."""
+    """`stability` (N,) of `passes` embeddings of each image by `features`, which vary; raises `UserError` for one."""
+    if passes < 2:
+        raise UserError(f"passes is {passes}; stability needs at least 2")
     return np.concatenate(
         [stability(np.stack([_unit(features(batch)) for _ in range(passes)])) for batch in _batches(images, spec)]
     )

@@ -426,6 +426,7 @@ def test_a_network_that_gives_one_score_to_all(folder: Path, tmp_path: Path) -> 
         (["ageing", "years=-inf,3"], "from a finite one"),
         (["ageing", "years=" + ",".join(map(str, range(300)))], "to 200 bins"),
         (["fairness", "threshold=nan"], "threshold is nan"),
+        (["robustness", "seed=-1"], "seed is -1"),
         (["quality", "threshold=-inf"], "threshold is -inf"),
         (["quality", "quality_of=absent"], "no such file; quality_of is"),
     ],
