@@ -19,7 +19,7 @@ from faceprint.evaluation.page import compare, write_page, write_tables
 from faceprint.evaluation.page.html import best
 from faceprint.evaluation.page.series import MAX_PLACES, series_figures
 from faceprint.evaluation.page.style import COLOURS, Drawn
-from faceprint.evaluation.result import Interval, Point, Result, Series, read_result
+from faceprint.evaluation.result import Figure, Interval, Point, Result, Series, read_result
 
 HOSTILE = r"$\frac$ <script>1</script>"
 GROUPS = {"ash": (4, 1000, 30, 300), "birch": (0, 900, 45, 300), HOSTILE: (20, 1000, 0, 0)}
@@ -208,6 +208,21 @@ def test_summaries_are_compared_and_none_is_best() -> None:
     comparison = compare([fairness("first"), fairness("second")])
     assert comparison.columns == [("groups.csv", "fairness discrepancy rate"), ("groups.csv", "garbe")]
     assert best(comparison) == [None, None]
+
+
+def test_the_best_rate_of_errors_is_the_lowest() -> None:
+    misses = {"first": 0.2, "second": 0.3}
+    results = [
+        fairness(name).model_copy(update={"figures": [Figure(name="FNIR at rank 1", value=value)]})
+        for name, value in misses.items()
+    ]
+    assert best(compare(results)) == [0.2]
+
+
+def test_a_page_without_figures_to_compare(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    write_page(compare([ageing("first")]), [], tmp_path / "page.html")
+    assert 'id="comparison"' not in (tmp_path / "page.html").read_text()
 
 
 def test_written_and_read_again(tmp_path: Path) -> None:
