@@ -153,6 +153,9 @@ def test_the_lists_of_rfw(folder: Path) -> None:
     values = list(found["accuracy"]["by_group"].values())
     assert found["accuracy"]["std_between_groups"] == pytest.approx(np.std(values, ddof=1))
     assert found["fmr_matrix"][0][1] is None
+    shutil.copytree(folder / "txts", folder / "txts" / "copy")
+    twice = run("eval", "m", "fairness", f"images={folder}/data", f"pairs={folder}/txts", "far=0.5").exception
+    assert "two lists Ashes_pairs.txt" in str(twice)
 
 
 def test_ageing(folder: Path) -> None:
