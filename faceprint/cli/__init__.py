@@ -36,7 +36,7 @@ from faceprint.cli import (
     zoo,
 )
 from faceprint.cli.output import err
-from faceprint.errors import UserError
+from faceprint.errors import UserError, WorkerDied
 
 _WRONG_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 """What even a question whether a file is there may end in: paths that nobody may look at."""
@@ -95,14 +95,14 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=err, show_time=False, show_path=False)])
     try:
         app()
-    except UserError as error:
-        _refuse(str(error))
+    except (UserError, WorkerDied) as error:
+        _stop(str(error), 2 if isinstance(error, UserError) else 1)
     except OSError as error:
         if error.errno not in _WRONG_PATH or error.filename is None:
             raise
-        _refuse(f"{error.filename}: {error.strerror}")
+        _stop(f"{error.filename}: {error.strerror}", 2)
 
 
-def _refuse(message: str) -> NoReturn:
+def _stop(message: str, status: int) -> NoReturn:
     err.print(f"error: {message}", style="bold red", markup=False)
-    sys.exit(2)
+    sys.exit(status)

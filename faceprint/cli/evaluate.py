@@ -119,26 +119,23 @@ def evaluate(
         evaluate_zoo(model, [*([protocol] if protocol else []), *(assignments or [])], json_file)
         return
     from faceprint.evaluation.analyses import ANALYSES
+
+    measure = analyse if protocol in ANALYSES else _measure
+    measure(model, protocol, assignments or [], json_file)
+
+
+def _measure(model: str, protocol: str, assignments: list[str], json_file: str | None) -> None:
+    """One model on one protocol."""
     from faceprint.evaluation.embeddings import UnreadableImagesError
     from faceprint.evaluation.feature_files import MissingFeaturesError
     from faceprint.evaluation.megaface import is_devkit_folder
     from faceprint.evaluation.pairs import MissingImagesError
-    from faceprint.evaluation.protocols import PROTOCOLS
-    from faceprint.plot_extra import check_plotting
 
-    if protocol in ANALYSES:
-        analyse(model, protocol, assignments or [], json_file)
-        return
-    options = parse_options(protocol, assignments or [])
+    options = parse_options(protocol, assignments)
     plot, hardest = options.pop("plot", None), options.pop("hardest", None)
     draws = count("intervals", options, 1000, 100_000) if "intervals" in options else 0
     check_writable(json_file, plot, hardest)
-    if hardest and protocol not in PROTOCOLS:
-        raise UserError(f"hardest is for one set of pairs: {', '.join(PROTOCOLS)}")
-    if plot is not None:
-        check_plotting()
-    if plot is not None and protocol not in PROTOCOLS:
-        raise UserError(f"plot shows one set of pairs, and {protocol} is none; it is for {', '.join(PROTOCOLS)}")
+    _check_extras(protocol, plot, hardest)
     devkit, data = protocol == "megaface" and is_devkit_folder(Path(model)), data_name(protocol, options)
     with launched():
         try:
@@ -148,6 +145,19 @@ def evaluate(
                 err.print(line, markup=False)
             raise
         _show(scored, data, plot, json_file, hardest)
+
+
+def _check_extras(protocol: str, plot: str | None, hardest: str | None) -> None:
+    """Raise `UserError` for what is asked for besides the figures, and this protocol does not have."""
+    from faceprint.evaluation.protocols import PROTOCOLS
+    from faceprint.plot_extra import check_plotting
+
+    if hardest and protocol not in PROTOCOLS:
+        raise UserError(f"hardest is for one set of pairs: {', '.join(PROTOCOLS)}")
+    if plot is not None:
+        check_plotting()
+    if plot is not None and protocol not in PROTOCOLS:
+        raise UserError(f"plot shows one set of pairs, and {protocol} is none; it is for {', '.join(PROTOCOLS)}")
 
 
 def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Embedder, Outcome]:
