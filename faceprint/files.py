@@ -15,6 +15,8 @@ from faceprint.errors import UserError
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file, its folders too, so that it is there whole or not at all. Raises `UserError`."""
+    if not path.name:
+        raise UserError(f"{path}: is a folder; give the name of a file")
     partial = path.with_name(f".{uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -74,6 +74,20 @@ def test_report_of_results(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 100, name
 
 
+@pytest.mark.slow
+def test_the_picture_of_a_report(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    assert execute("docs/how-to/report-results.md", "picture", tmp_path) == 16
+    page = (tmp_path / "report.html").read_text()
+    for title in (
+        "ROC, pairs.csv",
+        "CMC, probes.txt",
+        "Errors by group, pairs.csv",
+        "Scores, pairs.csv: 2. runs/short",
+    ):
+        assert f"<figcaption>{title}" in page
+
+
 def photographs_to_a_run(people: Sequence[str], suffix: str, folder: Path) -> None:
     """Execute the chain of the how-to, from align to eval, for `photographs/PERSON/PERSON_0001`, `_0002` and so on."""
     with (folder / "pairs.csv").open("w") as file:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -36,6 +38,8 @@ from faceprint.cli import (
 from faceprint.cli.output import err
 from faceprint.errors import UserError, WorkerDied
 
+_WRONG_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""What even a question whether a file is there may end in: paths that nobody may look at."""
 app = typer.Typer(
     name="faceprint",
     help="Train and evaluate face-recognition networks.\n\nStart with: faceprint train quickstart out=runs/quickstart",
@@ -92,5 +96,13 @@ def main() -> None:
     try:
         app()
     except (UserError, WorkerDied) as error:
-        err.print(f"error: {error}", style="bold red", markup=False)
-        sys.exit(2 if isinstance(error, UserError) else 1)
+        _stop(str(error), 2 if isinstance(error, UserError) else 1)
+    except OSError as error:
+        if error.errno not in _WRONG_PATH or error.filename is None:
+            raise
+        _stop(f"{error.filename}: {error.strerror}", 2)
+
+
+def _stop(message: str, status: int) -> NoReturn:
+    err.print(f"error: {message}", style="bold red", markup=False)
+    sys.exit(status)

@@ -73,9 +73,9 @@ def _show(scored: Scored, name: str, data: tuple[str, str], plot: str | None, js
     columns, rows = TABLES[name](result)
     title = f"{result['model']}: {name}, threshold {result['threshold']:.4f}"
     print_table(title, columns, rows, json_target=json_file)
+    write_json(describe(scored, data=data[0], part=data[1]).to_json(), json_file)
     if plot is not None:
         plot_analysis(result, Path(plot))
-    write_json(describe(scored, data=data[0], part=data[1]).to_json(), json_file)
 
 
 def _any_set(function: Any) -> bool:

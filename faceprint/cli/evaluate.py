@@ -212,15 +212,15 @@ def _show(
 
     if not is_first():
         return
+    for table in outcome.tables:
+        print_table(table.title, table.columns, table.rows, json_target=json_file)
+    if json_file is not None:
+        write_json(describe(outcome.scored, data=data[0], part=data[1]).to_json(), json_file)
     evaluation = outcome.evaluation
     if plot is not None and evaluation is not None:
         plot_evaluation(evaluation, plot)
     if hardest is not None and evaluation is not None:
         write_hardest(Path(hardest), evaluation.pairs, evaluation.scores)
-    for table in outcome.tables:
-        print_table(table.title, table.columns, table.rows, json_target=json_file)
-    if json_file is not None:
-        write_json(describe(outcome.scored, data=data[0], part=data[1]).to_json(), json_file)
 
 
 def parse_options(protocol: str, assignments: list[str]) -> dict[str, str]:

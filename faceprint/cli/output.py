@@ -13,6 +13,7 @@ from typing import Annotated, Any, Optional
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from faceprint.files import write_whole
 
@@ -42,11 +43,11 @@ def write_json(result: Mapping[str, Any], target: str | None) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, json_target: str | None) -> None:
     """A table on standard output, or on standard error where standard output carries the JSON."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title, style="table.title"), title_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number == 0, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # names with brackets are no markup
     console = err if json_target == "-" else out
     if not console.is_terminal:  # in a file or a pipe no line has an end that figures would have to be cut for
         console.width = _WIDEST
@@ -79,7 +80,6 @@ def progress_bar(description: str, unit: str) -> Generator[Callable[[int, int], 
         TimeRemainingColumn,
     )
     from rich.progress import Task as RichTask
-    from rich.text import Text
 
     class Rate(ProgressColumn):
         def render(self, task: RichTask) -> Text:

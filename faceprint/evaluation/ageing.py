@@ -14,6 +14,7 @@ Ints = NDArray[np.int64]
 
 EDGES = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, np.inf)
 """Bins of elapsed years: from one edge, which belongs to it, to the next, which does not."""
+MAX_BINS, MAX_DRAWS = 200, 100_000
 BAND = (0.01, 0.99)
 """Quantiles of the bootstrap that make the band, as in NIST's reports on ageing."""
 
@@ -49,12 +50,16 @@ def fnmr_by_years(
 
     One `threshold` for all bins, strictly above which a pair is accepted. A draw takes as many subjects as there are,
     with replacement, and all their pairs in all bins. Raises `UserError` for years below the first edge or not
-    finite, and for edges that don't rise.
+    finite, for edges that don't rise or are too many, and for no draws or too many.
     """
+    if not 0 < draws <= MAX_DRAWS:
+        raise UserError(f"draws is {draws}; allowed: 1 to {MAX_DRAWS:,}")
     values, elapsed = np.asarray(scores, np.float64), np.asarray(years, np.float64)
     limits = np.asarray(edges, np.float64)
-    if len(limits) < 2 or not (np.diff(limits) > 0).all():
-        raise UserError(f"edges of years must rise, got {list(edges)}")
+    if not 2 <= len(limits) <= MAX_BINS + 1 or not (np.diff(limits) > 0).all() or not np.isfinite(limits[0]):
+        raise UserError(
+            f"edges of years must rise from a finite one, to {MAX_BINS} bins at most; got {list(edges)[:9]}"
+        )
     if not np.isfinite(elapsed).all() or (elapsed < limits[0]).any() or (elapsed >= limits[-1]).any():
         raise UserError(f"years must be {limits[0]:g} to below {limits[-1]:g}, got {elapsed.min()} to {elapsed.max()}")
     people = np.unique(np.asarray(subjects), return_inverse=True)[1].reshape(-1)

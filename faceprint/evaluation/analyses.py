@@ -167,6 +167,8 @@ def analyse_robustness(
     seed: int = 0,
 ) -> dict[str, Any]:
     """A set once more with its second images, and with all, degraded; `kinds` names some of `SWEEPS` by commas."""
+    if seed < 0:
+        raise UserError(f"seed is {seed}; allowed: a whole number from 0")
     names = kinds.split(",") if kinds else list(SWEEPS)
     sweeps = {name: SWEEPS[name] for name in names}
     spec = subject.needed("robustness").embedder.input
@@ -217,6 +219,8 @@ def _qualities(subject: Subject, chosen: PairSet, quality_of: str, passes: int) 
 
 def _threshold(scores: Floats, same: Bools, far: float, threshold: float | None) -> float:
     if threshold is not None:
+        if not math.isfinite(threshold):
+            raise UserError(f"threshold is {threshold}; give a finite score")
         return threshold
     supported_far(int(np.count_nonzero(~same)), far)
     return metrics.tar_at_far(scores, same, far).threshold
@@ -231,6 +235,8 @@ def _annotated_set(images: str | None, pairs: str) -> list[Annotated]:
     for column in ("group_a", "group_b"):
         if column not in rows[0][1]:
             raise UserError(f"{pairs}:1: no column {column}; fairness needs group_a and group_b (BFW: att1 and att2)")
+    if (number := next((number for number, row in rows if not (row["group_a"] and row["group_b"])), None)) is not None:
+        raise UserError(f"{pairs}:{number}: a person without a group; leave such pairs out, or name a group of them")
     chosen = file_pairs(images, pairs, layout="csv")
     return [(chosen, [row["group_a"] for _, row in rows], [row["group_b"] for _, row in rows])]
 
@@ -245,6 +251,8 @@ def _rfw_sets(images: str | None, lists: str) -> list[Annotated]:
     sets: list[Annotated] = []
     for path in found:
         group = path.name.removesuffix("_pairs.txt")
+        if any(group in names for _, names, _ in sets):
+            raise UserError(f"{lists}: two lists {path.name} in it or below; give a folder with one for each group")
         chosen = file_pairs(None if images is None else Path(images) / group, path)
         sets.append((chosen, [group] * len(chosen.same), [group] * len(chosen.same)))
     return sets

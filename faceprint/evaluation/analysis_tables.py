@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from faceprint.evaluation.figures import years_text
 from faceprint.plot_extra import check_plotting, write_figure
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def ageing_rows(result: Result) -> Rows:
     """A row a bin of years."""
     rows = [
         [
-            _years(row),
+            years_text(row),
             _rate(row["fnmr"]),
             "" if row["low"] is None else f"{_rate(row['low'])} … {_rate(row['high'])}",
             f"{row['false_non_matches']:,} of {row['mated']:,}",
@@ -91,7 +92,7 @@ def plot_analysis(result: Result, path: Path) -> None:
         _PLOTS[result["protocol"]](one, result, kind)
         one.spines[["top", "right"]].set_visible(False)
         one.grid(visible=True, color="#dddddd", linewidth=0.7)
-    figure.suptitle(f"{Path(result['model']).name}: {result['protocol']}", x=0.01, ha="left")
+    figure.suptitle(f"{Path(result['model']).name}: {result['protocol']}", x=0.01, ha="left", parse_math=False)
     write_figure(figure, path, dpi=150)
 
 
@@ -99,7 +100,9 @@ def _plot_groups(axes: Axes, result: Result, _: str) -> None:
     for name, group in result["groups"].items():
         if group["fmr"] is not None and group["fnmr"] is not None:
             axes.plot(100 * group["fmr"], 100 * group["fnmr"], "o")
-            axes.annotate(name, (100 * group["fmr"], 100 * group["fnmr"]), (4, 4), textcoords="offset points")
+            axes.annotate(
+                name, (100 * group["fmr"], 100 * group["fnmr"]), (4, 4), textcoords="offset points", parse_math=False
+            )
     axes.set(xlabel="FMR within the group, %", ylabel="FNMR, %")
 
 
@@ -123,7 +126,7 @@ def _plot_years(axes: Axes, result: Result, _: str) -> None:
     places = range(len(rows))
     axes.fill_between(places, [100 * row["low"] for row in rows], [100 * row["high"] for row in rows], alpha=0.25)
     axes.plot(places, [100 * row["fnmr"] for row in rows], "o-")
-    axes.set_xticks(list(places), [_years(row) for row in rows])
+    axes.set_xticks(list(places), [years_text(row) for row in rows])
     axes.set(xlabel="years apart", ylabel="FNMR, %")
 
 
@@ -144,11 +147,6 @@ def _rfw(result: Result) -> dict[str, Any]:
         **groups,
         **{f"accuracy {key}": accuracy[key] for key in ("mean", "std_between_groups", "skewed_error_ratio")},
     }
-
-
-def _years(row: Mapping[str, Any]) -> str:
-    start = f"{row['from_years']:g}"
-    return f"{start}+" if row["to_years"] is None else f"{start} to {row['to_years']:g}"
 
 
 def _rate(value: float | None) -> str:

@@ -18,6 +18,8 @@ Ints = NDArray[np.int64]
 
 MAX_POINTS = 4000
 _ROC_POINTS = 100
+_ONE_SCORE = 1e-6
+"""Scores that differ by less are one: rounding tells them apart."""
 
 
 def plain_curve(kind: str, x: ArrayLike, y: ArrayLike, of: str = "") -> dict[str, Any]:
@@ -43,6 +45,14 @@ def accept_counts(most: int) -> Ints:
     """0, 1 and so on to `most`, about `_ROC_POINTS` of them, evenly in log."""
     counts = np.geomspace(1, max(1, most), _ROC_POINTS).round().astype(np.int64)
     return np.unique(np.minimum([0, *counts], most))
+
+
+def bin_edges(scores: Floats, count: int) -> Floats:
+    """Edges (count + 1,) of equal bins over all `scores`; around them where a network gives one score to all pairs."""
+    low, high = float(scores.min()), float(scores.max())
+    if high - low < _ONE_SCORE:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, count + 1)
 
 
 def plain_cmc(ranks: Ints, last: int, of: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprint import __version__
-from faceprint.evaluation.curves import plain_roc
+from faceprint.evaluation.curves import bin_edges, plain_roc
 from faceprint.evaluation.embeddings import Embeds
 from faceprint.evaluation.figures import figures
 from faceprint.evaluation.hardest import hardest
@@ -19,6 +19,7 @@ from faceprint.evaluation.ijb_files import EDITIONS
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import Evaluation
 from faceprint.evaluation.result import AboutData, AboutModel, Curve, Histogram, Result, WorstPair
+from faceprint.evaluation.series import series
 from faceprint.evaluation.sources import EmbeddingSource, ModelSource
 from faceprint.evaluation.verification import SETS
 
@@ -66,6 +67,7 @@ def describe(scored: Scored, *, data: str, part: str = "", recipe: str | None = 
         about_data=AboutData(name=data, counts=_counts(result)),
         figures=list(figures(result, title)),
         curves=[*(roc_curve(evaluation, name) for name, evaluation in sets), *_own_curves(result, title)],
+        series=list(series(result, title)),
         histograms=[bins for name, evaluation in sets for bins in histograms(evaluation, name)],
         worst_pairs=[pair for name, evaluation in sets for pair in worst_pairs(evaluation, name)],
         **{key: value for key, value in result.items() if key not in Result.model_fields},
@@ -128,7 +130,7 @@ def roc_curve(evaluation: Evaluation, title: str) -> Curve:
 
 def histograms(evaluation: Evaluation, title: str) -> list[Histogram]:
     """Scores of same and of different pairs in the same `NUM_BINS` bins."""
-    edges = np.histogram_bin_edges(evaluation.scores, NUM_BINS)
+    edges = bin_edges(evaluation.scores, NUM_BINS)
     return [
         Histogram(
             set=title,

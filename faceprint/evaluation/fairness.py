@@ -17,6 +17,7 @@ from faceprint.errors import UserError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+MAX_GROUPS, MAX_GROUP_NAME = 500, 200
 ALPHA = 0.5
 """Weight of false matches in `fairness_discrepancy_rate` and `garbe`, and exponent of both rates in `inequity_rate`."""
 
@@ -43,10 +44,12 @@ def group_rates(
 ) -> GroupRates:
     """Rates of each group at `threshold`; `group_a` and `group_b` (P,) name the groups of a pair's two people.
 
-    Raises `UserError` where a same pair is of two groups: a person has one.
+    Raises `UserError` where a same pair is of two groups, since a person has one, for more than `MAX_GROUPS`, and for a
+    name of more than `MAX_GROUP_NAME` letters.
     """
     values, labels = np.asarray(scores, np.float64), np.asarray(same, np.bool_)
     groups, numbers = np.unique(np.array([*group_a, *group_b]), return_inverse=True)
+    _check_groups(groups.tolist())
     a, b = numbers.reshape(2, -1)
     if (mixed := labels & (a != b)).any():
         pair = int(np.flatnonzero(mixed)[0])
@@ -64,6 +67,14 @@ def group_rates(
         false_matches=matched,
         non_mated=tried,
     )
+
+
+def _check_groups(groups: list[str]) -> None:
+    if len(groups) > MAX_GROUPS:
+        raise UserError(f"{len(groups):,} groups; at most {MAX_GROUPS} are compared. Are the names those of people?")
+    longest = max(groups, key=len, default="")
+    if len(longest) > MAX_GROUP_NAME:
+        raise UserError(f"the name of group {longest[:40]}… has {len(longest):,} letters; at most {MAX_GROUP_NAME}")
 
 
 def fairness_discrepancy_rate(fmr: ArrayLike, fnmr: ArrayLike, alpha: float = ALPHA) -> float:

@@ -15,6 +15,8 @@ LEVEL, NORMAL_QUANTILE = 0.95, 1.959963984540054
 """A two-sided 95 % interval, and the standard normal quantile of 0.975."""
 NEAREST_RULE = ", nearest rule"
 """Behind the name of a TAR whose threshold is the published systems' one: its FAR is the nearest, not at most."""
+GROUP_RATES = {"FMR": ("false_matches", "non_mated"), "FNMR": ("false_non_matches", "mated")}
+"""Rate of a group -> the keys of its errors and of its trials."""
 _NO_FIGURES = {
     "sets",
     "sizes",
@@ -157,13 +159,13 @@ def _identification(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     closed = f"{result['num_enrolled']:,} enrolled, no threshold"
     for rank, rate in result["fnir_at_rank"].items():
         errors, interval = round(rate * mated), drawn.get(f"fnir_at_rank_{rank}")
-        yield _error_rate(title, f"FNIR at rank {rank}", errors, mated, rule=closed, interval=interval)
+        yield error_rate(title, f"FNIR at rank {rank}", errors, mated, rule=closed, interval=interval)
     for point in result["identification_det"]:
         yield from _at_fpir(point, mated, strangers, drawn, title)
     for point in result["comparison_det"]:
         errors, interval = round(point["fnmr"] * mated), drawn.get(f"fnmr_at_fmr_{point['fmr']}")
         said = {"false_accepts": point["false_matches"], "rule": f"threshold {point['threshold']:.4f}, all comparisons"}
-        yield _error_rate(title, f"FNMR@FMR={point['fmr']}", errors, mated, interval=interval, **said)
+        yield error_rate(title, f"FNMR@FMR={point['fmr']}", errors, mated, interval=interval, **said)
 
 
 def _at_fpir(
@@ -173,9 +175,9 @@ def _at_fpir(
     fpir, found = point["fpir"], point["false_positives"]
     rule = f"threshold {point['threshold']:.4f}, rank 1, {strangers:,} non-mated"
     missed, interval = round(point["fnir"] * mated), drawn.get(f"fnir_at_fpir_{fpir}")
-    yield _error_rate(title, f"FNIR@FPIR={fpir}", missed, mated, false_accepts=found, rule=rule, interval=interval)
+    yield error_rate(title, f"FNIR@FPIR={fpir}", missed, mated, false_accepts=found, rule=rule, interval=interval)
     interval = drawn.get(f"fpir_at_fpir_{fpir}")
-    yield _error_rate(title, f"FPIR at T of FPIR={fpir}", found, strangers, rule=rule, interval=interval)
+    yield error_rate(title, f"FPIR at T of FPIR={fpir}", found, strangers, rule=rule, interval=interval)
     name, interval = f"selectivity at T of FPIR={fpir}", drawn.get(f"selectivity_at_fpir_{fpir}")
     yield Figure(set=title, name=name, value=point["selectivity"], unit="number", rule=rule, interval=interval)
 
@@ -214,9 +216,9 @@ def _tpirs(side: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _fairness(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     rule = f"threshold {result['threshold']:.4f}, one for all groups"
     for name, group in result["groups"].items():
-        for rate, errors, trials in (("FMR", "false_matches", "non_mated"), ("FNMR", "false_non_matches", "mated")):
+        for rate, (errors, trials) in GROUP_RATES.items():
             if group[trials]:
-                yield _error_rate(f"{title}, {name}", rate, group[errors], group[trials], rule=rule)
+                yield error_rate(f"{title}, {name}", rate, group[errors], group[trials], rule=rule)
     accuracies = result.get("accuracy", {}).get("by_group", {})
     yield from (Figure(set=f"{title}, {name}", name="accuracy", value=value) for name, value in accuracies.items())
     for name, value in result["summary"].items():
@@ -225,35 +227,49 @@ def _fairness(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
 
 
 def _ageing(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
-    low, high = result["band"]
-    method = f"{result['draws']:,} bootstrap draws of people ({result['people']})"
     for row in result["bins"]:
         if row["mated"]:
-            years = f"{row['from_years']:g}" + ("+" if row["to_years"] is None else f" to {row['to_years']:g}")
-            band = Interval(low=row["low"], high=row["high"], level=high - low, method=method)
             errors, trials = row["false_non_matches"], row["mated"]
-            yield _error_rate(title, f"FNMR, {years} years apart", errors, trials, interval=band)
+            name = f"FNMR, {years_text(row)} years apart"
+            yield error_rate(title, name, errors, trials, interval=age_band(result, row))
+
+
+def years_text(row: Mapping[str, Any]) -> str:
+    """The span of a bin of years: `0 to 2`, `12+`."""
+    start, end = (None if row[key] is None else str(row[key]).removesuffix(".0") for key in ("from_years", "to_years"))
+    return f"{start}+" if end is None else f"{start} to {end}"
+
+
+def age_band(result: Mapping[str, Any], row: Mapping[str, Any]) -> Interval:
+    """That of a bin of years that has pairs."""
+    low, high = result["band"]
+    method = f"{result['draws']:,} bootstrap draws of people ({result['people']})"
+    return Interval(low=row["low"], high=row["high"], level=high - low, method=method)
 
 
 def _quality(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     rule = f"quality {result['quality']}, threshold {result['threshold']:.4f}"
-    yield _error_rate(title, "FNMR, none discarded", result["false_non_matches"], result["mated"], rule=rule)
+    yield error_rate(title, "FNMR, none discarded", result["false_non_matches"], result["mated"], rule=rule)
     for limit, area in result["partial_area"].items():
         yield Figure(set=title, name=f"area up to {limit} discarded", value=area, unit="number", rule=rule)
 
 
 def _robustness(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     clean: dict[str, Any] = {**result["clean"], "degradation": "", "degraded": "none"}
-    names = {
+    for row in (clean, *result["rows"]):
+        what = f"{row['degradation']} {row['strength']:g} {row['unit']}, " if row["degradation"] else ""
+        for key, name in robustness_rates(result).items():
+            yield Figure(set=title, name=f"{name}, {what}{row['degraded']} degraded", value=row[key])
+
+
+def robustness_rates(result: Mapping[str, Any]) -> dict[str, str]:
+    """Key of a row -> name of the rate."""
+    return {
         "accuracy": "accuracy",
         "tar": f"TAR@FAR={far_text(result['far'])}, threshold chosen anew",
         "fmr": "FMR, threshold of the clean images",
         "fnmr": "FNMR, threshold of the clean images",
     }
-    for row in (clean, *result["rows"]):
-        what = f"{row['degradation']} {row['strength']:g} {row['unit']}, " if row["degradation"] else ""
-        for key, name in names.items():
-            yield Figure(set=title, name=f"{name}, {what}{row['degraded']} degraded", value=row[key])
 
 
 _BY_PROTOCOL: dict[str, Callable[[Mapping[str, Any], str], Iterator[Figure]]] = {
@@ -289,7 +305,7 @@ def _rate(
     )
 
 
-def _error_rate(
+def error_rate(
     title: str, name: str, errors: int, trials: int, *, interval: Interval | None = None, **said: Any
 ) -> Figure:
     """A rate that is better the lower it is."""

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from faceprint.data.images import Image
+from faceprint.data.images import Image, ImageError
 from faceprint.errors import UserError
 from faceprint.evaluation.pairs import PairSet
 from faceprint.files import write_whole
@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 
 COUNT = 20
 _SIDE, _GAP, _LINE = 112, 12, 14
-_INK = (40, 40, 40)
+_INK, _ABSENT = (40, 40, 40), 160
 
 
 def hardest(scores: ArrayLike, same: ArrayLike, count: int = COUNT) -> tuple[Ints, Ints]:
@@ -38,7 +38,7 @@ def hardest(scores: ArrayLike, same: ArrayLike, count: int = COUNT) -> tuple[Int
 def hardest_sheet(pairs: PairSet, scores: NDArray[np.float64], count: int = COUNT) -> Image:
     """uint8 (H, W, 3) RGB: the different pairs of `hardest` in the left column, the same ones in the right.
 
-    Each with its score and the names of its images. Raises `ImageError` where one cannot be read.
+    Each with its score and the names of its images. One that cannot be read is a grey field.
     """
     titles = ("different people, most similar first", "same person, least similar first")
     columns = [
@@ -71,8 +71,15 @@ def _faces(pairs: PairSet, numbers: Sequence[int]) -> Image:
     canvas = np.full((_SIDE + _GAP, 2 * (_SIDE + _GAP), 3), 255, np.uint8)
     for place, number in enumerate(numbers):
         left = _GAP + place * (_SIDE + _GAP // 2)
-        canvas[:_SIDE, left : left + _SIDE] = cv2.resize(pairs.read(number), (_SIDE, _SIDE))
+        canvas[:_SIDE, left : left + _SIDE] = _face(pairs, number)
     return canvas
+
+
+def _face(pairs: PairSet, number: int) -> Image:
+    try:
+        return cv2.resize(pairs.read(number), (_SIDE, _SIDE)).astype(np.uint8, copy=False)
+    except ImageError:  # its pair was scored all the same, as a miss
+        return np.full((_SIDE, _SIDE, 3), _ABSENT, np.uint8)
 
 
 def _text(lines: Sequence[str], height: int) -> Image:

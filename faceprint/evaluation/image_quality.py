@@ -40,7 +40,9 @@ def embedding_norms(embeddings: EmbeddingSet) -> Floats:
 
 
 def dropout_stability(features: Features, images: Iterable[Image], spec: InputSpec, passes: int = PASSES) -> Floats:
-    """`stability` (N,) of `passes` embeddings of each image by `features`, which vary."""
+    """`stability` (N,) of `passes` embeddings of each image by `features`, which vary; raises `UserError` for one."""
+    if passes < 2:
+        raise UserError(f"passes is {passes}; stability needs at least 2")
     return np.concatenate(
         [stability(np.stack([_unit(features(batch)) for _ in range(passes)])) for batch in _batches(images, spec)]
     )
@@ -52,6 +54,8 @@ def read_qualities(path: Path, names: Sequence[str]) -> Floats:
     Paths may begin differently there: images are found by the last two parts of their path without extension, then
     by the last alone. Raises `UserError` for what is no line of that kind, and for images without or with two values.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; quality_of is norm, dropout or a file of lines 'path quality'")
     listed = [_line(path, number, line) for number, line in text_lines(path)]
     for parts in (2, 1):
         values: dict[tuple[str, ...], set[float]] = {}
@@ -73,13 +77,17 @@ def _line(path: Path, number: int, line: str) -> tuple[str, float]:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (name.strip() and math.isfinite(value)):
+    if not (_path(name.strip()).name and math.isfinite(value)):
         raise UserError(f"{path}:{number}: expected 'path quality', got {line.strip()[:60]!r}")
     return name.strip(), value
 
 
 def _end(name: str, parts: int) -> tuple[str, ...]:
-    return PurePath(name.replace("\\", "/")).with_suffix("").parts[-parts:]
+    return _path(name).with_suffix("").parts[-parts:]
+
+
+def _path(name: str) -> PurePath:
+    return PurePath(name.replace("\\", "/"))
 
 
 def _batches(images: Iterable[Image], spec: InputSpec) -> Iterator[NDArray[np.float32]]:

@@ -27,8 +27,8 @@ Key = TypeVar("Key", bound=Hashable)
 Ints = NDArray[np.int64]
 
 NAMES_SHOWN = 20
-
-
+MOST_SYNTHETIC = 100_000_000
+"""Generated images that the numbers of a set may count."""
 Folds = Annotated[
     Sequence[int],
     BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
@@ -156,12 +156,17 @@ def synthetic_pairs(
     """Pairs of generated people, no pair twice: half same, half different (an odd one is same).
 
     Up to ten folds, numbered from 1, share no person. `seed` draws the pairs as well as the people; the other
-    arguments are those of `SyntheticFaces`. Raises `UserError` where there are not that many pairs.
+    arguments are those of `SyntheticFaces`. Raises `UserError` where there are not that many pairs, and for more than
+    `MOST_SYNTHETIC` images.
     """
     if num_identities < 2 or images_per_identity < 2 or num_pairs < 2:
         raise UserError(
             "pairs need at least 2 identities, 2 images_per_identity and 2 num_pairs; got"
             f" {num_identities}, {images_per_identity} and {num_pairs}"
+        )
+    if num_identities * images_per_identity > MOST_SYNTHETIC:
+        raise UserError(
+            f"{num_identities} identities of {images_per_identity} images; allowed: {MOST_SYNTHETIC:,} images in all"
         )
     faces = SyntheticFaces(
         num_identities,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from faceprint.evaluation import metrics
+from faceprint.evaluation.curves import bin_edges
 from faceprint.evaluation.protocols import Evaluation
 from faceprint.plot_extra import check_plotting, write_figure
 
@@ -31,7 +32,7 @@ def table_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("images", f"{result['num_images']:,}"),
     ]
     for far, tar in result["tar_at_far"].items():
-        rows.append((f"TAR@FAR={far}", f"{_percent(tar)}  ({_accepts(result['false_accepts'][far])})"))
+        rows.append((f"TAR@FAR={far}", f"{_percent(tar)}  ({accepts_text(result['false_accepts'][far])})"))
     rows += [("EER", _percent(result["eer"])), ("AUC", f"{result['auc']:.5f}")]
     if "flip" in result:
         rows.append(("flip", "embeddings of image and mirror image summed" if result["flip"] else "no"))
@@ -70,7 +71,7 @@ def _set_row(result: Mapping[str, Any]) -> tuple[str, ...]:
         result["title"],
         f"{pairs:,}" + (f" of {published:,}" if published not in (None, pairs) else ""),
         table_rows(result)[0][1],
-        "" if tar is None else f"{_percent(tar)} ({_accepts(result['false_accepts']['1e-3'])})",
+        "" if tar is None else f"{_percent(tar)} ({accepts_text(result['false_accepts']['1e-3'])})",
         _percent(result["eer"]),
         f"{result['auc']:.5f}",
         f"{result['mean_norm']:.2f}" if "mean_norm" in result else "",
@@ -90,7 +91,7 @@ def _megaface_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append((f"{int(size):,} distractors", f"rank 1: {_percent(each['rank']['1'])}  ({misses})"))
         rows.append(("", f"rank 10: {_percent(each['rank']['10'])}"))
         for mode, curve in each["verification"].items():
-            shown = f"{_percent(curve['tpr'])}  ({_accepts(curve['false_accepts'])})"
+            shown = f"{_percent(curve['tpr'])}  ({accepts_text(curve['false_accepts'])})"
             rows.append(("", f"TPR@FPR={result['far']:g}, {mode}: {shown}"))
         rows.append(("", f"noises: {_noises(each['noises'])}"))
     return rows
@@ -104,7 +105,7 @@ def _mfr_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for name, each in result["sets"].items():
         rows.append((name, f"TAR@FAR={each['far']:g}: {_percent(each['tar'])}, threshold {each['threshold']:.4f}"))
-        rows.append(("", f"{_accepts(each['false_accepts'])} of {each['allowed_false_accepts']:,} allowed"))
+        rows.append(("", f"{accepts_text(each['false_accepts'])} of {each['allowed_false_accepts']:,} allowed"))
         rows.append(("", f"{each['num_same']:,} same + {each['num_different']:,} different pairs"))
         rows.append(("", f"{each['num_images']:,} images of {each['num_identities']:,} people"))
     if "ranking" in result:
@@ -127,7 +128,8 @@ def plot_evaluation(evaluation: Evaluation, path: str | os.PathLike[str]) -> Non
     for axes in (roc_axes, score_axes):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK)
-    figure.suptitle(_title(evaluation.result), x=0.01, ha="left", fontsize=12, color=INK)
+    title = _title(evaluation.result)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK, parse_math=False)
     write_figure(figure, Path(path), dpi=150)
 
 
@@ -135,7 +137,8 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
 
 
-def _accepts(count: int) -> str:
+def accepts_text(count: int) -> str:
+    """`1 false accept`, `12 false accepts`."""
     return f"{count:,} false accept{'' if count == 1 else 's'}"
 
 
@@ -158,7 +161,7 @@ def _plot_roc(axes: Axes, evaluation: Evaluation) -> None:
         # The curve rises: there is room below on the right and above on the left.
         below = tar > (1 + lowest) / 2
         axes.annotate(
-            f"{_percent(tar)}\n{_accepts(result['false_accepts'][far])}",
+            f"{_percent(tar)}\n{accepts_text(result['false_accepts'][far])}",
             (float(far), tar),
             (5, -8) if below else (-5, 8),
             textcoords="offset points",
@@ -178,7 +181,7 @@ def _plot_roc(axes: Axes, evaluation: Evaluation) -> None:
 
 def _plot_scores(axes: Axes, evaluation: Evaluation) -> None:
     result, scores, same = evaluation.result, evaluation.scores, evaluation.same
-    bins = np.histogram_bin_edges(scores, bins=60).tolist()
+    bins = bin_edges(scores, 60).tolist()
     for label, chosen, colour in (("different", ~same, DIFFERENT_COLOUR), ("same", same, SAME_COLOUR)):
         values = scores[chosen]
         axes.hist(values, bins, density=True, color=colour, alpha=0.35, label=f"{label}: {len(values):,}")

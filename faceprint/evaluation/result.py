@@ -6,18 +6,40 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from typing_extensions import Self
 
 from faceprint.errors import UserError
 
 RESULT_FORMAT = "faceprint-result/1"
 MAX_RESULT_BYTES = 32_000_000
-_SHOWN = 5
+_SHOWN, _NARROWEST = 5, 1e-12
 
-Name = Annotated[str, Field(max_length=1000)]
+MAX_NAME = 1000
+
+
+def _fitted(value: object, info: ValidationInfo) -> object:
+    """Names met here, such as paths of files, may be longer, or no Unicode: the end that fits. A file's are refused."""
+    if info.mode == "json" or not isinstance(value, str):
+        return value
+    text = value.encode(errors="replace").decode()
+    return text if len(text) <= MAX_NAME else f"…{text[1 - MAX_NAME :]}"
+
+
+Name = Annotated[str, Field(max_length=MAX_NAME), BeforeValidator(_fitted)]
 Count = Annotated[int, Field(ge=0)]
-Numbers = Annotated[list[float], Field(max_length=20_000)]
+Drawable = Annotated[float, Field(ge=-1e15, le=1e15)]
+"""Rates, ranks and scores lie far within; an axis of floating-point numbers cannot hold much more."""
+Numbers = Annotated[list[Drawable], Field(max_length=20_000)]
 
 
 class _Part(BaseModel):
@@ -74,19 +96,50 @@ class Curve(_Part):
         return self
 
 
+class Point(_Part):
+    """A rate at one place of a series."""
+
+    at: Name
+    """The place: the name of a group, a strength, a span of years."""
+    value: Annotated[float, Field(ge=0, le=1)]
+    interval: Interval | None = None
+
+
+class Series(_Part):
+    """A rate of an analysis from place to place: by group of people, by strength of a degradation, by years."""
+
+    set: Name = ""
+    kind: Literal["group", "strength", "years"]
+    axis: Name
+    """What the places are, such as `blur, sigma in pixels`."""
+    measure: Name
+    """What is stated, such as FMR."""
+    line: Name = ""
+    """Which of several of this measure, such as `both images degraded`."""
+    reference: Annotated[float, Field(ge=0, le=1)] | None = None
+    """What the threshold was chosen for, where the measure is that."""
+    points: Annotated[list[Point], Field(min_length=1, max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _places(self) -> Self:
+        if len({point.at for point in self.points}) != len(self.points):
+            raise ValueError("a place is there twice")
+        return self
+
+
 class Histogram(_Part):
     """Counts of scores in len(counts) bins; bin i is [edges[i], edges[i + 1]), the last one closed."""
 
     set: Name = ""
     label: Name
-    edges: Annotated[list[float], Field(min_length=2, max_length=2001)]
+    edges: Annotated[list[Drawable], Field(min_length=2, max_length=2001)]
     counts: Annotated[list[Count], Field(min_length=1, max_length=2000)]
 
     @model_validator(mode="after")
     def _bins(self) -> Self:
-        rising = all(low < high for low, high in zip(self.edges, self.edges[1:], strict=False))
+        rising = all(high - low > _NARROWEST for low, high in zip(self.edges, self.edges[1:], strict=False))
         if len(self.edges) != len(self.counts) + 1 or not rising:
-            raise ValueError("edges must rise, and be one more than counts")
+            raise ValueError(f"edges must rise, each by more than {_NARROWEST:g}, and be one more than counts")
         return self
 
 
@@ -141,6 +194,7 @@ class Result(BaseModel):
     about_data: AboutData
     figures: Annotated[list[Figure], Field(max_length=10_000)] = []
     curves: Annotated[list[Curve], Field(max_length=200)] = []
+    series: Annotated[list[Series], Field(max_length=400)] = []
     histograms: Annotated[list[Histogram], Field(max_length=400)] = []
     worst_pairs: Annotated[list[WorstPair], Field(max_length=2000)] = []
     results: Annotated[list[Result], Field(max_length=200)] = []
@@ -160,9 +214,11 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     """A result from its JSON file. Raises `UserError` that says what is wrong where."""
     file = Path(path)
     try:
-        if file.stat().st_size > MAX_RESULT_BYTES:
-            raise UserError(f"{file}: {file.stat().st_size:,} bytes; a result has at most {MAX_RESULT_BYTES:,}")
-        return Result.model_validate_json(file.read_bytes())
+        with file.open("rb") as opened:
+            text = opened.read(MAX_RESULT_BYTES + 1)  # its size says nothing of a device
+        if len(text) > MAX_RESULT_BYTES:
+            raise UserError(f"{file}: a result has at most {MAX_RESULT_BYTES:,} bytes")
+        return Result.model_validate_json(text)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
     except ValidationError as error:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from faceprint.data.pixels import InputSpec
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.data.write_set import write_set
 from faceprint.errors import UserError
+from faceprint.evaluation.result import Series, read_result
 from faceprint.inference.embedder import Embedder
 
 app = typer.Typer()
@@ -150,6 +153,9 @@ def test_the_lists_of_rfw(folder: Path) -> None:
     values = list(found["accuracy"]["by_group"].values())
     assert found["accuracy"]["std_between_groups"] == pytest.approx(np.std(values, ddof=1))
     assert found["fmr_matrix"][0][1] is None
+    shutil.copytree(folder / "txts", folder / "txts" / "copy")
+    twice = run("eval", "m", "fairness", f"images={folder}/data", f"pairs={folder}/txts", "far=0.5").exception
+    assert "two lists Ashes_pairs.txt" in str(twice)
 
 
 def test_ageing(folder: Path) -> None:
@@ -330,10 +336,12 @@ def test_a_network_and_embeddings_are_compared(folder: Path, features: Path, tmp
     assert both["mcnemar"] == {"only_first": 0, "only_second": 0, "p_value": 1.0}
 
 
+def series_of(folder: Path) -> list[Series]:
+    return read_result(folder / "result.json").series
+
+
 def test_an_analysis_is_a_result_for_reports(folder: Path) -> None:
     """What the analysis found stands among the figures, with the errors behind it."""
-    from faceprint.evaluation.result import read_result
-
     given = [*set_of(folder), "far=0.1"]
     plain = result_of(folder, "eval", "m", "fairness", *given)
     figures = {(each.set, each.name): each for each in read_result(folder / "result.json").figures}
@@ -341,16 +349,102 @@ def test_an_analysis_is_a_result_for_reports(folder: Path) -> None:
     assert (oak.errors, oak.trials) == (plain["groups"]["oak"]["false_non_matches"], 12)
     assert oak.interval is not None
     assert oak.interval.low <= oak.value <= oak.interval.high
+    drawn = {each.measure: {point.at: point for point in each.points} for each in series_of(folder)}
+    assert (drawn["FNMR"]["oak"].value, drawn["FNMR"]["oak"].interval) == (oak.value, oak.interval)
+    assert drawn["FMR"].keys() == {"oak", "elm"}
     assert figures["pairs.csv", "garbe"].value == plain["summary"]["garbe"]
     result_of(folder, "eval", "m", "ageing", *given, "years=0,2", "draws=50")
     bands = [each.interval for each in read_result(folder / "result.json").figures]
     assert [(band.level, "50 bootstrap draws" in band.method) for band in bands if band] == [(0.98, True)] * 2
+    assert [point.at for each in series_of(folder) for point in each.points] == ["0 to 2", "2+"]
     plain = result_of(folder, "eval", "m", "quality", *given)
     (curve,) = read_result(folder / "result.json").curves
     assert (curve.kind, curve.set, curve.y[0]) == ("discard", "pairs.csv, by norm", plain["fnmr"]["0.00"])
     plain = result_of(folder, "eval", "m", "robustness", *given, "kinds=mask")
     named = {each.name: each.value for each in read_result(folder / "result.json").figures}
     assert named["FNMR, threshold of the clean images, mask 1 of the images, both degraded"] == plain["rows"][1]["fnmr"]
+    accuracies = [[point.value for point in each.points] for each in series_of(folder) if each.measure == "accuracy"]
+    assert accuracies == [[plain["clean"]["accuracy"], row["accuracy"]] for row in plain["rows"]]
+
+
+def test_names_are_neither_markup_nor_formulas(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    text = (folder / "pairs.csv").read_text()
+    (folder / "odd.csv").write_text(text.replace("oak", "[/b]").replace("elm", r"$\frac$ [red]"))
+    given = [f"images={folder}/crops", f"pairs={folder}/odd.csv", "far=0.1", f"plot={folder}/odd.png"]
+    done = run("eval", r"$\frac$", "fairness", *given)
+    assert done.exit_code == 0, done.exception
+    assert "[/b]" in done.output
+    assert r"$\frac$ [red]" in done.output
+    done = run("eval", r"$\frac$", "pairs", *set_of(folder), f"plot={folder}/odd.png")
+    assert done.exit_code == 0, done.exception
+
+
+def test_paths_that_are_no_unicode_are_shown_as_far_as_they_can_be(folder: Path) -> None:
+    odd = Path(os.fsdecode(b"caf\xe9.csv"))
+    shutil.copy(folder / "pairs.csv", folder / odd)
+    found = result_of(folder, "eval", "m", "fairness", f"images={folder}/crops", f"pairs={folder / odd}", "far=0.1")
+    assert found["about_data"]["name"] == f"{folder}/caf?.csv"
+
+
+@pytest.mark.parametrize("kind", ["blank", "people", "long"])
+def test_groups_that_are_none(folder: Path, kind: str) -> None:
+    with (folder / "pairs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows):
+        row["group_a"], row["group_b"] = {
+            "blank": ("", "b") if row["same"] == "0" else ("b", "b"),
+            "people": (f"{number}", f"{number}" if row["same"] == "1" else f"x{number}"),
+            "long": ("b" * 999,) * 2,
+        }[kind]
+    with (folder / "none.csv").open("w") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    done = run("eval", "m", "fairness", f"images={folder}/crops", f"pairs={folder}/none.csv", "far=0.1")
+    said = {"blank": "a person without a group", "people": "at most 500", "long": "has 999 letters"}[kind]
+    assert isinstance(done.exception, UserError)
+    assert said in str(done.exception)
+
+
+def test_a_network_that_gives_one_score_to_all(folder: Path, tmp_path: Path) -> None:
+    """Scores that rounding alone tells apart."""
+    pytest.importorskip("matplotlib")
+    names = sorted(str(path.relative_to(folder / "crops")) for path in (folder / "crops").rglob("*.png"))
+    vectors = np.ones((len(names), 2), np.float32)
+    vectors[::2, 1] += 1e-7
+    np.savez(tmp_path / "one.npz", path=np.array(names), embedding=vectors)
+    given = [f"pairs={folder}/pairs.csv", f"plot={tmp_path}/one.png", "--json", f"{tmp_path}/one.json"]
+    done = run("eval", str(tmp_path / "one.npz"), "pairs", *given)
+    assert done.exit_code == 0, done.exception
+    assert sum(read_result(tmp_path / "one.json").histograms[0].counts) == 24
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ageing", "draws=0"], "draws is 0"),
+        (["ageing", "draws=-1"], "draws is -1"),
+        (["ageing", "draws=99999999999"], "allowed: 1 to 100,000"),
+        (["ageing", "years=-inf,3"], "from a finite one"),
+        (["ageing", "years=" + ",".join(map(str, range(300)))], "to 200 bins"),
+        (["fairness", "threshold=nan"], "threshold is nan"),
+        (["robustness", "seed=-1"], "seed is -1"),
+        (["quality", "threshold=-inf"], "threshold is -inf"),
+        (["quality", "quality_of=absent"], "no such file; quality_of is"),
+    ],
+)
+def test_numbers_that_are_none(folder: Path, words: list[str], message: str) -> None:
+    found = run("eval", "m", *words, *set_of(folder), "far=0.1").exception
+    assert isinstance(found, UserError)
+    assert message in str(found)
+
+
+def test_qualities_of_no_file_name(folder: Path) -> None:
+    (folder / "odd.txt").write_text("/ 0.5\n" + (folder / "quality.txt").read_text())
+    found = run("eval", "m", "quality", *set_of(folder), "far=0.1", f"quality_of={folder}/odd.txt").exception
+    assert isinstance(found, UserError)
+    assert "odd.txt:1: expected 'path quality', got '/ 0.5'" in str(found)
 
 
 def test_over_the_far_that_was_asked_for_alone(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +136,22 @@ def test_protocols_and_options(call: Call, folder: Path) -> None:
     refused(call("sweep", "quickstart", "optimizer.lt=0.1,0.2"), "'optimizer.lt'", "nearest: 'optimizer.lr'")
     refused(call("bench", "train", "--baseline", "absent.json"), "absent.json")
     refused(call("data", "synthetic", "faces"), "faces", "exists")
+
+
+def test_paths_that_nobody_may_look_at(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    long = "a" * 300
+    refused(call("eval", long, "synthetic"), "File name too long")
+    refused(call("report", "a.json", "--output", "b.html", "--images", long), "too long")
+
+    def closed(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    refused(call("report", "a.json", "--output", "b.html", "--images", "secret/faces"), "secret/faces: Permission")
+
+
+def test_more_generated_people_than_memory_holds(call: Call) -> None:
+    refused(call("eval", "m.onnx", "synthetic", "num_identities=99999999999"), "99999999999", "allowed: 100,000,000")
 
 
 def test_a_worker_that_dies_is_one_line_and_status_1(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,17 @@ import pytest
 
 from faceprint.evaluation.page import compare, write_page
 from faceprint.evaluation.page.pictures import pictures
-from faceprint.evaluation.result import AboutData, AboutModel, Curve, Figure, Result, WorstPair
+from faceprint.evaluation.result import (
+    AboutData,
+    AboutModel,
+    Curve,
+    Figure,
+    Interval,
+    Point,
+    Result,
+    Series,
+    WorstPair,
+)
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = "<script>console.error('run');document.title='taken'</script>"
@@ -55,8 +65,15 @@ def hostile_result() -> Result:
         about_data=AboutData(name='"><img src="http://127.0.0.1:9/y.png">'),
         figures=[Figure(set=HOSTILE, name="accuracy", value=0.75, errors=25, trials=100)],
         curves=[Curve(set=r"$\frac$ <b>", kind="roc", x=[0, 0.01, 1], y=[0, 0.5, 1])],
+        series=[
+            Series(set=HOSTILE, kind="strength", axis=HOSTILE, measure=HOSTILE, line=HOSTILE, points=[at_hostile()])
+        ],
         worst_pairs=[WorstPair(set="x", first="../../etc/passwd", second="javascript:alert(1)", same=True, score=0.1)],
     )
+
+
+def at_hostile() -> Point:
+    return Point(at=HOSTILE, value=0.1, interval=Interval(low=0, high=1, method=HOSTILE))
 
 
 def test_a_page_with_hostile_names(tmp_path: Path) -> None:

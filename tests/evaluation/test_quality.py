@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from faceprint.data.pixels import InputSpec
 from faceprint.errors import UserError
 from faceprint.evaluation import quality
-from faceprint.evaluation.image_quality import read_qualities
+from faceprint.evaluation.image_quality import dropout_stability, read_qualities
 from faceprint.evaluation.quality import discard_curve, pair_quality, stability
 
 
@@ -66,6 +67,8 @@ def test_stability_is_the_formula() -> None:
     assert stability(np.ones((3, 2, 4))).tolist() == [1.0, 1.0]
     with pytest.raises(UserError, match="at least 2 passes"):
         stability(np.ones((1, 2, 4)))
+    with pytest.raises(UserError, match="passes is 0"):
+        dropout_stability(lambda batch: batch, [], InputSpec(), passes=0)
 
 
 def test_files_of_qualities(tmp_path: Path) -> None:

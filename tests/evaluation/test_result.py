@@ -24,6 +24,7 @@ from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import Evaluation, summarize
 from faceprint.evaluation.result import MAX_RESULT_BYTES, AboutData, AboutModel, Figure, Result, WorstPair, read_result
 from faceprint.evaluation.uncertainty import interval_result
+from faceprint.files import write_whole
 
 
 def scored(num_pairs: int = 200, folds: int = 3) -> Scored:
@@ -119,6 +120,10 @@ def test_thinning_of_a_long_curve() -> None:
         ('{"schema": "faceprint-result/2"}', "faceprint-result/1"),
         ('{"schema": "faceprint-result/1", "protocol": "x"}', "about_model"),
         ('{"protocol": "x", "about_data": {"name": "d"}, "about_model": {"name": "m", "evil": 1}}', "evil"),
+        ('{"curves": [{"kind": "roc", "x": [1e308, -1e308], "y": [0, 1]}]}', "curves.0.x.0"),
+        ('{"histograms": [{"label": "a", "edges": [-1e308, 1e308], "counts": [1]}]}', "histograms.0.edges.0"),
+        ('{"histograms": [{"label": "a", "edges": [0, 5e-324], "counts": [1]}]}', "edges must rise"),
+        (f'{{"protocol": "{"x" * 1001}"}}', "protocol: String should have at most 1000"),
     ],
 )
 def test_hostile_files(text: str, said: str, tmp_path: Path) -> None:
@@ -138,6 +143,20 @@ def test_limits(tmp_path: Path) -> None:
     assert time.perf_counter() - started < 1
     with pytest.raises(UserError, match="cannot be read"):
         read_result(tmp_path / "absent.json")
+
+
+def test_what_is_no_regular_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at most"):
+        read_result("/dev/zero")
+    for folder in (".", "/", tmp_path):
+        with pytest.raises(UserError, match=r"is a folder|cannot be written"):
+            write_whole(Path(folder), b"")
+
+
+def test_names_met_here_are_brought_to_fit() -> None:
+    long = AboutModel(name="a" * 4000 + "/run")
+    assert (len(long.name), long.name[:2], long.name[-4:]) == (1000, "…a", "/run")
+    assert AboutModel(name="caf\udce9").name == "caf?"
 
 
 def result_of(name: str, *, published: bool = False, **values: float) -> Result:
@@ -161,6 +180,12 @@ def test_comparison_in_the_layout_of_the_tables(tmp_path: Path) -> None:
     assert rows == [["model", "LFW accuracy", "CFP accuracy"], [comparison.names[0], "0.9983", ""], rows[2]]
     assert r"A0\_\&\%" in (tmp_path / "comparison.tex").read_text()
     assert r"99.83 & –" in (tmp_path / "comparison.tex").read_text()
+
+
+def test_a_result_that_is_given_twice_counts_once() -> None:
+    result = result_of("m", LFW=0.9)
+    comparison = compare([result, result_of("m", CFP=0.5), result.model_copy()])
+    assert [figure.set for figure in comparison.results[0].figures] == ["LFW", "CFP"]
 
 
 def test_every_table_says_how_intervals_were_made(tmp_path: Path) -> None:

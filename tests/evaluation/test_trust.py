@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from faceprint.data.images import Image, ImageError
 from faceprint.data.pixels import InputSpec
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
@@ -83,6 +84,18 @@ def test_the_sheet_shows_these_images(tmp_path: Path) -> None:
     assert (sheet == 50).sum() < 500  # image 5 is in no pair shown
     write_hardest(tmp_path / "hard.png", pairs, np.array([0.5, 0.2, 0.1, 0.8]), 1)
     assert (cv2.imread(str(tmp_path / "hard.png"))[..., ::-1] == sheet).all()
+
+
+def test_a_hard_pair_whose_image_cannot_be_read() -> None:
+    def read(number: int) -> Image:
+        if number == 2:
+            raise ImageError("2: not an image")
+        return np.full((112, 112, 3), 10 * number, np.uint8)
+
+    pairs = replace(made_up([f"p/{i}.jpg" for i in range(8)], [(0, 1), (2, 3)], [(4, 5), (6, 7)]), read=read)
+    sheet = hardest_sheet(pairs, np.array([0.5, -1, 0.1, 0.8]), 1)
+    assert (sheet == 30).sum() > 30_000
+    assert (sheet == 160).all(axis=2).sum() >= 112 * 112
 
 
 @pytest.mark.parametrize("kind", list(SWEEPS))

@@ -24,7 +24,7 @@ from faceprint.evaluation.page.tables import (
     interval_text,
     method_text,
 )
-from faceprint.evaluation.result import Result, WorstPair
+from faceprint.evaluation.result import Figure, Result, WorstPair
 from faceprint.files import write_whole
 
 THUMBNAIL_PIXELS = 96
@@ -82,10 +82,17 @@ def write_page(
 
 
 def best(comparison: Comparison) -> list[float | None]:
-    """The highest value of each column, which the page prints bold; None in a column of one figure."""
-    columns = zip(*comparison.rows, strict=True)
-    values = [[figure.value for figure in column if figure is not None] for column in columns]
-    return [max(column) if len(column) > 1 else None for column in values]
+    """The best rate of each column, which the page prints bold; None in a column of one figure, or of no rates.
+
+    That is the highest, of rates of errors the lowest.
+    """
+    columns = [[figure for figure in column if figure is not None] for column in zip(*comparison.rows, strict=True)]
+    return [_best(column) if len(column) > 1 and column[0].unit == "fraction" else None for column in columns]
+
+
+def _best(column: Sequence[Figure]) -> float:
+    chosen = min if column[0].name.startswith(("FN", "FM", "FP", "EER")) else max
+    return chosen(figure.value for figure in column)
 
 
 def svg_url(picture: Picture) -> str:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from faceprint.evaluation.page.series import series_figures
+from faceprint.evaluation.page.style import (
+    COLOURS,
+    MAX_LINES,
+    STYLES,
+    WIDTH,
+    Drawn,
+    colour_of,
+    finish,
+    lowest,
+    plain_legend,
+)
 from faceprint.evaluation.page.tables import Comparison
-from faceprint.evaluation.report import DIFFERENT_COLOUR, INK, SAME_COLOUR
 from faceprint.evaluation.result import Curve, Histogram
 from faceprint.files import write_whole
 from faceprint.plot_extra import check_plotting
@@ -21,30 +32,28 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (SAME_COLOUR, DIFFERENT_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
-"""Okabe and Ito's palette, in which all are told apart with any kind of colour vision; then again, dashed."""
-STYLES = ("-", "--", ":", "-.")
-MAX_LINES = len(COLOURS) * len(STYLES)
-
 
 @dataclass(frozen=True)
 class Picture:
-    """`name` for a file, `title` for people, and the picture in the two forms."""
+    """`name` for a file, `title` and `note` for people, and the picture in the two forms."""
 
     name: str
     title: str
     svg: bytes
     png: bytes
+    note: str = ""
 
 
 def pictures(comparison: Comparison) -> list[Picture]:
     """ROC, DET, CMC, open-set and error-versus-discard curves of all models, a picture a set; histograms, one a model.
 
+    Then rates by group, by strength of a degradation and by years, of all models.
+
     Raises `UserError` where matplotlib is not installed.
     """
     check_plotting()
     with _settings():
-        return [_rendered(f"{number:02}_{kind}", title, figure) for number, (kind, title, figure) in _all(comparison)]
+        return [_rendered(f"{number:02}_{drawn.kind}", drawn) for number, drawn in enumerate(_all(comparison), 1)]
 
 
 def write_pictures(drawn: list[Picture], *, png: Path | None = None, svg: Path | None = None) -> list[Path]:
@@ -69,11 +78,13 @@ def _settings() -> Generator[None]:
         yield
 
 
-def _all(comparison: Comparison) -> Iterator[tuple[int, tuple[str, str, Figure]]]:
-    yield from enumerate([*_curve_figures(comparison), *_histogram_figures(comparison)], 1)
+def _all(comparison: Comparison) -> Iterator[Drawn]:
+    yield from _curve_figures(comparison)
+    yield from series_figures(comparison)
+    yield from _histogram_figures(comparison)
 
 
-def _curve_figures(comparison: Comparison) -> Iterator[tuple[str, str, Figure]]:
+def _curve_figures(comparison: Comparison) -> Iterator[Drawn]:
     curves = [
         (number, name, curve)
         for number, (name, result) in enumerate(zip(comparison.names, comparison.results, strict=True))
@@ -84,7 +95,7 @@ def _curve_figures(comparison: Comparison) -> Iterator[tuple[str, str, Figure]]:
         lines = [(number, name, curve) for number, name, curve in wanted if curve is not None and curve.x]
         for title in dict.fromkeys(curve.set for _, _, curve in lines):
             of_set = [line for line in lines if line[2].set == title][:MAX_LINES]
-            yield kind, f"{drawing.title}, {title}", _curve_figure(drawing, of_set)
+            yield Drawn(kind, f"{drawing.title}, {title}", _curve_figure(drawing, of_set))
 
 
 def as_kind(curve: Curve, kind: str) -> Curve | None:
@@ -107,49 +118,29 @@ class Drawing:
 def _curve_figure(drawing: Drawing, lines: list[tuple[int, str, Curve]]) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
     axes = figure.subplots()
     drawing.scale(axes, [curve for _, _, curve in lines])
     left = axes.get_xlim()[0]
     for number, _, curve in lines:
         # Zero has no place on a logarithmic axis: it is drawn on its edge.
         xs = np.maximum(curve.x, left)
-        colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
+        colour, style = colour_of(number), STYLES[number // len(COLOURS) % len(STYLES)]
         axes.plot(xs, curve.y, color=colour, linestyle=style, linewidth=1.8, drawstyle="steps-post")
-    _legend(axes, axes.get_lines(), [name for _, name, _ in lines])
-    _finish(axes, drawing.x, drawing.y)
+    plain_legend(axes, axes.get_lines(), [name for _, name, _ in lines])
+    finish(axes, drawing.x, drawing.y)
     return figure
 
 
-def _legend(axes: Axes, handles: Sequence[Any], labels: list[str]) -> None:
-    for text in axes.legend(handles, labels, frameon=False, fontsize=8, labelcolor=INK).get_texts():
-        text.set_parse_math(False)  # a name is no formula
-
-
-def _finish(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, color=INK)
-    axes.set_ylabel(y, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=INK)
-    axes.grid(visible=True, which="major", color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
-def _lowest(values: list[list[float]]) -> float:
-    """Half of the smallest number above zero, at least 1e-12: where a logarithmic axis begins."""
-    found = [value for each in values for value in each if value > 0]
-    return max(min(found, default=0.1) / 2, 1e-12)
-
-
 def _roc_scale(axes: Axes, curves: list[Curve]) -> None:
-    left = _lowest([curve.x for curve in curves])
+    left = lowest(x for curve in curves for x in curve.x)
     start = [y for curve in curves for x, y in zip(curve.x, curve.y, strict=True) if x >= left]
     low = max(0.0, np.floor(10 * min(start, default=0.0) - 0.5) / 10)
     axes.set(xscale="log", xlim=(left, 1), ylim=(low, 1 + 0.02 * (1 - low)))
 
 
 def _det_scale(axes: Axes, curves: list[Curve]) -> None:
-    left, bottom = _lowest([curve.x for curve in curves]), _lowest([curve.y for curve in curves])
+    left, bottom = lowest(x for curve in curves for x in curve.x), lowest(y for curve in curves for y in curve.y)
     axes.set(xscale="log", yscale="log", xlim=(left, 1), ylim=(bottom, 1))
 
 
@@ -174,30 +165,30 @@ DRAWINGS = {
 }
 
 
-def _histogram_figures(comparison: Comparison) -> Iterator[tuple[str, str, Figure]]:
+def _histogram_figures(comparison: Comparison) -> Iterator[Drawn]:
     for name, result in zip(comparison.names, comparison.results, strict=True):
         for title in dict.fromkeys(bins.set for bins in result.histograms):
             of_set = [bins for bins in result.histograms if bins.set == title]
-            yield "scores", f"Scores, {title}: {name}", _histogram_figure(of_set)
+            yield Drawn("scores", f"Scores, {title}: {name}", _histogram_figure(of_set))
 
 
 def _histogram_figure(parts: list[Histogram]) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.subplots()
     for number, bins in enumerate(parts):
         edges, total = np.array(bins.edges), max(sum(bins.counts), 1)
-        colour = COLOURS[number % len(COLOURS)]
+        colour = colour_of(number)
         axes.stairs(np.array(bins.counts) / (total * np.diff(edges)), edges, color=colour, fill=True, alpha=0.4)
     labels = [f"{bins.label}: {sum(bins.counts):,}" for bins in parts]
-    _legend(axes, axes.patches, labels)
-    _finish(axes, "score: cosine of the two embeddings", "density")
+    plain_legend(axes, axes.patches, labels)
+    finish(axes, "score: cosine of the two embeddings", "density")
     return figure
 
 
-def _rendered(name: str, title: str, figure: Figure) -> Picture:
+def _rendered(name: str, drawn: Drawn) -> Picture:
     svg, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None})
-    figure.savefig(png, format="png", dpi=150)
-    return Picture(name, title, svg.getvalue(), png.getvalue())
+    drawn.figure.savefig(svg, format="svg", metadata={"Date": None})
+    drawn.figure.savefig(png, format="png", dpi=150)
+    return Picture(name, drawn.title, svg.getvalue(), png.getvalue(), drawn.note)

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from faceprint.evaluation.result import Figure, Result
+from faceprint.evaluation.report import accepts_text
+from faceprint.evaluation.result import Figure, Interval, Result
 from faceprint.files import write_csv, write_whole
 
 MAX_NAME = 60
+_HEADLINES = {
+    *("accuracy", "rank-1", "FNIR at rank 1", "TPR@FPR=1e-6"),
+    *("fairness discrepancy rate", "inequity rate", "garbe"),
+}
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -44,8 +49,9 @@ class Comparison:
 def compare(results: Sequence[Result]) -> Comparison:
     """The figures that published tables print, of every result: published ones first, then those measured here.
 
-    Accuracy, TAR at 1e-3 and less, rank-1 and TPR have a column; any other figure where a published row has it. Sets
-    come in the order of their first use. A model's results on several sets share one row.
+    Accuracy, TAR at 1e-3 and less, rank-1, FNIR at rank 1, TPR and the summaries of fairness have a column; any other
+    figure where a published row has it. Sets come in the order of their first use. A model's results on several sets
+    share one row.
     """
     merged = _merge(results)
     printed = {(figure.set, figure.name) for each in merged if each.about_model.published for figure in each.figures}
@@ -58,21 +64,26 @@ def compare(results: Sequence[Result]) -> Comparison:
 
 
 def _is_headline(name: str) -> bool:
-    return name == "accuracy" or re.fullmatch(r"(TAR@FAR=1e-[3-6]|rank-1|TPR@FPR=1e-6)", name) is not None
+    return name in _HEADLINES or re.fullmatch(r"TAR@FAR=1e-[3-6]", name) is not None
 
 
 def _merge(results: Sequence[Result]) -> list[Result]:
-    """Results of one model, told by hash or else by name, fed in one way, as one; published ones first."""
+    """Results of one model, told by hash or else by name, fed in one way, as one; published ones first.
+
+    A result that is given twice counts once.
+    """
     groups: dict[tuple[bool, str, str], list[Result]] = {}
     for result in (each for given in results for each in given.each):
         about = result.about_model
         key = (not about.published, about.content_hash or about.name, json.dumps(about.input, sort_keys=True))
-        groups.setdefault(key, []).append(result)
+        group = groups.setdefault(key, [])
+        if result not in group:
+            group.append(result)
     return [_joined(groups[key]) for key in sorted(groups, key=lambda key: key[0])]
 
 
 def _joined(results: list[Result]) -> Result:
-    lists = ("figures", "curves", "histograms", "worst_pairs")
+    lists = ("figures", "curves", "series", "histograms", "worst_pairs")
     joined = {name: [item for result in results for item in getattr(result, name)] for name in lists}
     return results[0].model_copy(update=joined)
 
@@ -111,13 +122,18 @@ def interval_methods(figures: Iterable[Figure]) -> dict[str, int]:
 
 def method_text(figure: Figure) -> str:
     """`95 %, Wilson …`; empty where no interval is known."""
-    return "" if figure.interval is None else f"{100 * figure.interval.level:g} %, {figure.interval.method}"
+    return "" if figure.interval is None else interval_method(figure.interval)
+
+
+def interval_method(interval: Interval) -> str:
+    """`95 %, Wilson …`."""
+    return f"{100 * interval.level:g} %, {interval.method}"
 
 
 def errors_text(figure: Figure) -> str:
     """`38 of 6,000`, and the false accepts of the threshold."""
     counted = "" if figure.errors is None else f"{figure.errors:,} of {figure.trials or 0:,}"
-    accepted = "" if figure.false_accepts is None else f"{figure.false_accepts:,} false accepts"
+    accepted = "" if figure.false_accepts is None else accepts_text(figure.false_accepts)
     return ", ".join(part for part in (counted, accepted) if part)
 
 
