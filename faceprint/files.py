@@ -6,6 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Sequence
+from errno import EACCES
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,6 +27,17 @@ def write_whole(path: Path, data: bytes) -> None:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that is to be written into, so that work whose results have no place is not begun. Raises
+    `UserError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(EACCES, "permission denied")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made or written to ({error.strerror or error})") from error
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

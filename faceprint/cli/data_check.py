@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from faceprint.cli.output import JsonOption, err, print_table, progress_bar, write_json
+from faceprint.cli.writable import check_writable
 from faceprint.cores import num_cores
+from faceprint.files import make_folder
+from faceprint.plot_extra import check_plotting
 
 if TYPE_CHECKING:
     from faceprint.data.check import Check
@@ -56,6 +59,10 @@ def check(
     """
     from faceprint.data.check import write_check
 
+    if output is not None:
+        check_plotting()
+        make_folder(output)
+    check_writable(json_target)
     found = _look(source, fast, detector_model, workers)
     _print_counts(found, source, json_target)
     for problem in found.result["unreadable"][:_NAMES_SHOWN]:
@@ -78,6 +85,7 @@ def stats(
     json_target: JsonOption = "-",
 ) -> None:
     """Write the numbers of `data check` as JSON, to standard output unless --json says otherwise."""
+    check_writable(json_target)
     write_json(_look(source, fast, detector_model, workers).result, json_target)
 
 
@@ -103,6 +111,7 @@ def _print_counts(found: Check, source: str, json_target: str | None) -> None:
     rows = [
         ("images", f"{result['images']:,}"),
         ("identities", f"{result['identities']:,}"),
+        *((f"passed over: {what}", f"{count:,}") for what, count in result["skipped"].items()),
         ("known as", result["known_set"]["name"] if result["known_set"] else "-"),
         ("labels", _labels(result["labels"])),
         ("images of an identity", f"{spread['min']} to {spread['max']:,}, median {spread['median']:g}"),

@@ -11,6 +11,8 @@ from faceprint.cli.data_check import SourceArgument
 from faceprint.cli.embed import open_model
 from faceprint.cli.model_options import BatchSizeOption, DeviceOption, InputOption, ModelArgument
 from faceprint.cli.output import JsonOption, err, print_table, progress_bar, write_json
+from faceprint.cli.writable import check_writable
+from faceprint.files import make_folder
 
 if TYPE_CHECKING:
     from faceprint.data.source import Source
@@ -53,7 +55,8 @@ def clean(
 
     labelled = open_named(source)
     embedder = open_model(model, overrides, device)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
+    check_writable(json_target)
     with progress_bar("embedding", "images") as progress:
         found = clean_source(
             embedder,
@@ -102,7 +105,8 @@ def overlap(
 
     labelled, tested = open_named(source), _open_test(test, pairs)
     embedder = open_model(model, overrides, device)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
+    check_writable(json_target)
     with progress_bar("embedding", "images") as progress:
         found = find_overlap(
             embedder,

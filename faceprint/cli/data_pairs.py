@@ -11,6 +11,8 @@ from faceprint.cli.data_check import SourceArgument
 from faceprint.cli.embed import open_model
 from faceprint.cli.model_options import BatchSizeOption, DeviceOption, InputOption
 from faceprint.cli.output import JsonOption, err, progress_bar, write_json
+from faceprint.cli.writable import check_writable
+from faceprint.files import make_folder
 
 app = typer.Typer(
     name="pairs",
@@ -48,14 +50,16 @@ def make(
 
     Example: faceprint data pairs make crops --output pairs.csv --num-pairs 600
     """
-    from faceprint.data.make_pairs import pair_writer, random_pairs
+    from faceprint.data.make_pairs import check_folds, pair_writer, random_pairs
     from faceprint.training.open_set import open_set
 
     labelled = open_set(source)
     write = pair_writer(output, labelled)
-    if hard is None:
-        drawn = random_pairs(labelled, num_pairs, folds=folds, seed=seed, max_images=max_images)
-    else:
+    make_folder(output.absolute().parent)
+    check_writable(json_target)
+    drawn = random_pairs(labelled, num_pairs, folds=folds, seed=seed, max_images=max_images)
+    check_folds(output, drawn)  # before a network works for hours: hard pairs are as many, in the same folds
+    if hard is not None:
         from faceprint.evaluation.hard_pairs import hard_pairs
 
         embedder = open_model(hard, overrides, device)

@@ -96,7 +96,7 @@ def find_images(given: list[Path]) -> list[Path]:
     paths: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside = [path / name for name in images_below(path)]
+            inside = [path / name for name in images_below(path)[0]]
             if not inside:
                 raise UserError(f"{path}: no images in it or below; they end in {', '.join(IMAGE_SUFFIXES)}")
             paths.extend(inside)

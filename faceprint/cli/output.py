@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ JsonOption = Annotated[
     typer.Option("--json", metavar="FILE", help="Write the result as JSON to FILE; - for standard output."),
 ]
 
+LINE_SECONDS = 60.0
+"""Between lines that say how far the work is, in a log."""
 _WIDEST = 1000
 
 out = Console(highlight=False, soft_wrap=True)
@@ -65,7 +68,8 @@ def print_markdown(
 def progress_bar(description: str, unit: str) -> Generator[Callable[[int, int], None]]:
     """A progress bar on standard error; yields `update(done, total)`, to be called as work completes.
 
-    The bar appears with the first update, so that an error before it stands alone.
+    The bar appears with the first update, so that an error before it stands alone. Where standard error is no terminal
+    a line is written every minute in its place.
     """
     from rich.progress import (
         BarColumn,
@@ -92,11 +96,18 @@ def progress_bar(description: str, unit: str) -> Generator[Callable[[int, int], 
     progress = Progress(*columns, console=err)
     task = progress.add_task(description, total=None)
 
+    said = time.monotonic()
+
     def update(done: int, total: int) -> None:
+        nonlocal said
         progress.start()
         progress.update(task, completed=done, total=total or None)
+        if not err.is_terminal and time.monotonic() - said >= LINE_SECONDS:
+            said = time.monotonic()
+            err.print(f"{description}: {done:,} of {total:,} {unit}", markup=False)
 
     try:
         yield update
     finally:
-        progress.stop()
+        if progress.live.is_started:  # else an empty line would stand above an error
+            progress.stop()

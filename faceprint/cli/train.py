@@ -101,8 +101,8 @@ def show_profile(rows: list[Any], json_file: str | None) -> None:
 
 def describe(run: Any) -> str:
     """Two lines before the first step: what is trained on what, with which derived numbers."""
+    from faceprint.data.passed_over import skipped
     from faceprint.distributed import world_size
-    from faceprint.training.sources import skipped
 
     config, plan = run.config, run.trainer.plan
     parameters = sum(weight.numel() for weight in run.trainer.network.parameters())

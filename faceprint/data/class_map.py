@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from faceprint.data.storage import is_url, open_file
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 
@@ -43,3 +45,14 @@ def read_class_map(path: Path) -> list[str] | None:
 def parse_class_map(content: bytes) -> list[str]:
     """The names in a class map."""
     return content.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+
+
+def read_class_names(file: str) -> list[str] | None:
+    """The class map of a shard or Parquet file, a path or a URL, or that in its folder; None where there is none."""
+    if not is_url(file):
+        return read_class_map(Path(file)) or read_class_map(Path(file).parent)
+    try:
+        with open_file(f"{os.path.dirname(file)}/{CLASS_MAP}", sequential=True) as names:
+            return parse_class_map(names.read())
+    except Exception:
+        return None  # servers say in many ways that a file is not there

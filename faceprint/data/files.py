@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,16 @@ _MAX_DIGITS = 18
 
 @dataclass(frozen=True)
 class FileSource:
-    """A `Source` of image files. `root / paths[i]` is image i; `labels` index `class_names` without gaps."""
+    """A `Source` of image files. `root / paths[i]` is image i; `labels` index `class_names` without gaps.
+
+    `skipped` counts what was passed over when the files were listed.
+    """
 
     root: Path
     paths: Sequence[str]
     labels: NDArray[np.int64]
     class_names: Sequence[str]
+    skipped: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -41,7 +45,9 @@ class FileSource:
         return str(self.root / self.paths[index])
 
 
-def make_file_source(root: Path, paths: Sequence[str], identities: Sequence[str]) -> FileSource:
+def make_file_source(
+    root: Path, paths: Sequence[str], identities: Sequence[str], skipped: Mapping[str, int] | None = None
+) -> FileSource:
     """A source from parallel lists of paths (relative to `root`) and identity names; labels follow the sorted
     names, or their order as numbers where all are."""
     if not paths:
@@ -51,4 +57,4 @@ def make_file_source(root: Path, paths: Sequence[str], identities: Sequence[str]
     class_names = sorted(names, key=lambda name: (int(name) if numbers else 0, name))
     label_of = {name: label for label, name in enumerate(class_names)}
     labels = np.fromiter((label_of[name] for name in identities), np.int64, len(identities))
-    return FileSource(root, paths, labels, class_names)
+    return FileSource(root, paths, labels, class_names, skipped or {})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -123,9 +124,11 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     Raises `UserError` where there is nothing, no format recognises it, or the one that does cannot read it.
     """
     where = Path(path)
-    if where.exists() and PARTIAL in (where.suffix, where.parent.suffix):
+    found = recognise(path) if kind is None else kind
+    if os.path.exists(where) and PARTIAL in (where.suffix, where.parent.suffix):
         raise UserError(f"{where}: is not finished; repeat the command that writes it, and it goes on")
-    return FORMATS[recognise(path) if kind is None else kind].open(path)
+    with _asking(where):
+        return FORMATS[found].open(path)
 
 
 def recognise(path: str | os.PathLike[str]) -> str:
@@ -133,12 +136,24 @@ def recognise(path: str | os.PathLike[str]) -> str:
     where, text = Path(path), os.fspath(path)
     if is_url(text):
         return _recognise_url(text)
-    if not where.exists() and not is_pattern(text):
-        raise UserError(f"{where}: no such file or folder")
-    for name, row in FORMATS.items():
-        if row.recognises(where):
-            return name
-    raise UserError(f"{where}: is of no known format; known are {', '.join(FORMATS)}")
+    with _asking(where):
+        if not where.exists() and not is_pattern(text):
+            raise UserError(f"{where}: no such file or folder")
+        for name, row in FORMATS.items():
+            if row.recognises(where):
+                return name
+    raise UserError(
+        f"{where}: is of no known format; known are {', '.join(FORMATS)}. Unpack a compressed archive first"
+    )
+
+
+@contextmanager
+def _asking(path: Path) -> Generator[None]:
+    """What the system refuses, such as a folder of somebody else's, is a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
 
 
 def _recognise_url(url: str) -> str:

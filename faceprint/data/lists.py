@@ -14,8 +14,8 @@ MISSING_SHOWN = 20
 
 
 def image_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> FileSource:
-    """The images of a list file: `path label`, `path<TAB>label`, CSV with a header that has `path` and `label`, or
-    MXNet's `.lst`, `number<TAB>label[<TAB>label…]<TAB>path`, of which the first label counts.
+    """The images of a list file: `path label`, `path<TAB>label`, CSV (commas or tabs) with a header that has `path` and
+    `label`, or MXNet's `.lst`, `number<TAB>label[<TAB>label…]<TAB>path`, of which the first label counts.
 
     Labels are identity names or numbers, taken as text; paths are relative to `root` (the list's folder where None),
     and may hold spaces where tabs or CSV are used. Raises `UserError` for a malformed line (with its number) and for
@@ -34,20 +34,22 @@ def image_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None
 def read_image_list(file: Path) -> list[tuple[str, str]]:
     """(path, label) of each line of a list as `image_list` takes it; no image is looked for. Raises `UserError`."""
     try:
-        # Not splitlines: it also ends lines at characters that names of files may hold.
-        lines = [line.removesuffix("\r") for line in file.read_text(encoding="utf-8-sig").split("\n")]
-    except (OSError, UnicodeDecodeError) as error:
+        text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")  # names of files may be any bytes
+    except OSError as error:
         raise UserError(f"{file}: cannot be read as an image list ({error})") from error
-    read = _csv_rows if _is_csv(lines) else _lst_rows if _is_lst(lines) else _plain_rows
+    # Not splitlines: it also ends lines at characters that names of files may hold.
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    read = _csv_rows if _separator(lines) else _lst_rows if _is_lst(lines) else _plain_rows
     rows = read(file, lines)
     if not rows:
         raise UserError(f"{file}: the list is empty")
     return rows
 
 
-def _is_csv(lines: list[str]) -> bool:
-    header = [cell.strip().lower() for cell in lines[0].split(",")] if lines else []
-    return "path" in header and "label" in header
+def _separator(lines: list[str]) -> str | None:
+    """What is between the columns of a table whose header has `path` and `label`; None without such a header."""
+    headers = {sign: [cell.strip().lower() for cell in lines[0].split(sign)] for sign in (",", "\t")}
+    return next((sign for sign, header in headers.items() if "path" in header and "label" in header), None)
 
 
 def _is_lst(lines: list[str]) -> bool:
@@ -61,7 +63,7 @@ def _lst_rows(file: Path, lines: list[str]) -> list[tuple[str, str]]:
 
 
 def _csv_rows(file: Path, lines: list[str]) -> list[tuple[str, str]]:
-    reader = csv.DictReader(lines, skipinitialspace=True)
+    reader = csv.DictReader(lines, skipinitialspace=True, delimiter=_separator(lines) or ",")
     reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
     rows: list[tuple[str, str]] = []
     try:

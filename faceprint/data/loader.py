@@ -20,6 +20,8 @@ from faceprint.data.workers import Filled, Reply, fill_here, fill_in_workers
 from faceprint.errors import UserError
 
 NAMES_SHOWN = 10
+GIVE_UP_AFTER = 1000
+"""Images in a row that cannot be read: then a disk is gone, and trying millions more would look like a hang."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class _Pixels:
 
     def read(self, index: int, unreadable: dict[str, str]) -> tuple[Image, int]:
         """Image `index`, or the first readable one after it; those before it go into `unreadable`."""
-        for candidate in _from(index, len(self.source)):
+        tried = min(len(self.source), GIVE_UP_AFTER)
+        for candidate in ((index + step) % len(self.source) for step in range(tried)):
             try:
                 image, label = self.source[candidate]
             except ImageError as error:
@@ -61,7 +64,7 @@ class _Pixels:
             self.spec.check(image, ImageName(self.source, candidate))
             _check_label(self.source, candidate, label)
             return image, label
-        raise UserError("none of the images can be read: " + "; ".join(list(unreadable.values())[:3]))
+        raise UserError(f"none of {tried:,} images in a row can be read: " + "; ".join(list(unreadable.values())[:3]))
 
 
 def _check_label(source: Source, index: int, label: int) -> None:
@@ -90,14 +93,10 @@ class _Encoded:
     def read(self, index: int) -> bytes:
         try:
             data = self.source.encoded(index)
-            check_encoded(data, name="")
+            # What states no size may be gigabytes: `decode_image` refuses it, or knows it for a `.npy`.
+            return data if check_encoded(data, name="") else b""
         except ImageError:
             return b""
-        return data
-
-
-def _from(index: int, count: int) -> Iterator[int]:
-    return ((index + step) % count for step in range(count))
 
 
 def default_workers() -> int:

@@ -108,9 +108,16 @@ def _lfw_name(path: Path, image: str) -> tuple[str, str]:
 
 
 def _write_bin(path: Path, source: Source, pairs: DrawnPairs) -> None:
-    if _equal_folds(path, pairs)[1] != NUM_FOLDS:
-        raise UserError(f"{path}: a .bin has {NUM_FOLDS} folds, the pairs have {pairs.fold.max()}; write a .csv")
+    check_folds(path, pairs)
     write_bin(path, [source.encoded(index) for index in pairs.images.ravel().tolist()], pairs.same)
+
+
+def check_folds(path: Path, pairs: DrawnPairs) -> None:
+    """Raise `UserError` where the layout of `path` cannot say which folds `pairs` are in."""
+    if path.suffix.lower() != ".csv":
+        _, folds = _equal_folds(path, pairs)
+        if path.suffix.lower() == ".bin" and folds != NUM_FOLDS:
+            raise UserError(f"{path}: a .bin has {NUM_FOLDS} folds, the pairs have {folds}; write a .csv")
 
 
 def _equal_folds(path: Path, pairs: DrawnPairs) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 from collections import OrderedDict
@@ -15,12 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprint.data.class_map import read_class_names
 from faceprint.data.digest import PART
 from faceprint.data.extras import require
 from faceprint.data.identities import number_identities
 from faceprint.data.images import Image, ImageError, decode_image
 from faceprint.data.source import ImageName
-from faceprint.data.storage import find_files, open_file, reading
+from faceprint.data.storage import describe_file, find_files, open_file, reading
 from faceprint.errors import UserError
 
 LABEL_COLUMNS = ("identity", "label")
@@ -30,8 +32,13 @@ MAX_GROUP_BYTES = 1 << 30
 FILE_IMAGES = 8 * PART
 """Of a file that is written: a multiple of what is between checkpoints, at which a run can go on."""
 GROUP_IMAGES = 128
+MAX_STATED_NAMES = 10_000
+"""Identities whose names each file states; those of millions would be as long as the images."""
 CACHE_BYTES = 1 << 28
 """Of row groups that a process keeps, beside the last one."""
+
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+"""What stands in a path for a byte that is not UTF-8, which Arrow's text cannot hold."""
 
 
 class Group(NamedTuple):
@@ -136,7 +143,8 @@ def parquet_source(
 
     `image_column` holds encoded images, binary or a struct with `bytes`; `label_column` whole numbers or names (None:
     `identity`, else `label`). Numbers keep their order and take their names from Hugging Face's metadata where it has
-    them; names are sorted. Raises `UserError` for files that are not of this layout, and needs the extra `parquet`.
+    them, else from a class map beside the first file; names are sorted. Raises `UserError` for files that are not of
+    this layout, and needs the extra `parquet`.
     """
     paths = find_files(os.fspath(spec), ".parquet")
     groups: list[Group] = []
@@ -153,13 +161,16 @@ def parquet_source(
             groups.append(Group(number, group, total, first_of_file))
             sizes.append(_group_rows(file, group, path))
             total += sizes[-1]
+        _check_rows(total - first_of_file, path)
         with reading(f"{path}: column {column}"):
             columns.append(file.read([column], use_threads=False)[column])
         stated = stated or _stated_names(file.schema_arrow, column)
-    codes, names, numbers = _codes(columns, paths)
+    with reading(f"{spec}: labels"):
+        codes, names, numbers = _codes(columns, paths)
     rows = np.flatnonzero(codes >= 0)
     if not len(rows):
         raise UserError(f"{spec}: no labelled images")
+    stated = stated or (read_class_names(paths[0]) if numbers else None)
     if numbers and stated is not None and int(names[-1]) < len(stated):
         names = [stated[int(name)] for name in names]
     labels, class_names = number_identities(codes[rows], names, in_order=numbers)
@@ -192,7 +203,7 @@ def _label_column(schema: Any, wanted: str | None, path: str) -> str:
 def _check_images(schema: Any, column: str, path: str) -> bool:
     """Raise `UserError` unless `column` holds encoded images; returns whether they have paths."""
     types: Any = require("pyarrow.types", "parquet", "Parquet files")
-    kind = schema.field(column).type if column in schema.names else None
+    kind = schema.field(column).type if schema.names.count(column) == 1 else None
     with_paths = False
     if kind is not None and types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         with_paths = kind.get_field_index("path") >= 0
@@ -215,10 +226,20 @@ def _group_rows(file: Any, group: int, path: str) -> int:
     return told.num_rows
 
 
+def _check_rows(rows: int, path: str) -> None:
+    """Raise `UserError` for more rows than bytes: equal labels take no space in a file, but much in memory."""
+    size, _ = describe_file(path)
+    if rows > size:
+        raise UserError(f"{path}: claims {rows:,} images in {size:,} bytes; it holds none, or is damaged")
+
+
 def _codes(columns: Sequence[Any], paths: Sequence[str]) -> tuple[NDArray[np.int64], list[str], bool]:
     """For each row a place in the names, -1 where it has no label; the names; whether they are numbers, in order."""
     arrow: Any = require("pyarrow", "parquet", "Parquet files")
     types: Any = require("pyarrow.types", "parquet", "Parquet files")
+    columns = [
+        column.cast(column.type.value_type) if types.is_dictionary(column.type) else column for column in columns
+    ]  # so a categorical column of pandas comes
     numbers = types.is_integer(columns[0].type)
     for column, path in zip(columns, paths, strict=True):
         plain = types.is_integer(column.type) or types.is_string(column.type) or types.is_large_string(column.type)
@@ -248,7 +269,8 @@ class ParquetWriter:
     """A `SetWriter` of Parquet files that Hugging Face datasets shows as images.
 
     They are `train-00000.parquet` … in the folder `path`, of `FILE_IMAGES` each, or the one file `path`, whose name
-    ends in `.parquet`. Columns `image` (struct of bytes and path) and `label` (int64, a ClassLabel with the names).
+    ends in `.parquet`. Columns `image` (struct of bytes and path) and `label` (int64, a ClassLabel with the names where
+    there are at most 10,000; others are in the class map alone).
     Images are stored byte for byte, not compressed again.
     """
 
@@ -263,7 +285,7 @@ class ParquetWriter:
     def write(self, data: bytes, label: int, path: str) -> None:
         if self._writer is None:
             self._writer = self._new_file()
-        self._rows.append((data, label, path))
+        self._rows.append((data, label, _NOT_UTF8.sub(lambda found: f"%{ord(found[0]) & 0xFF:02X}", path)))
         self._count += 1
         if len(self._rows) == GROUP_IMAGES:
             self._flush()
@@ -307,9 +329,12 @@ class ParquetWriter:
 
 
 def hugging_face_schema(class_names: Sequence[str]) -> Any:
-    """The Arrow schema, with the metadata by which Hugging Face datasets knows images and names."""
+    """The Arrow schema, with the metadata by which Hugging Face datasets knows images and, where they are not too many,
+    names."""
     arrow: Any = require("pyarrow", "parquet", "Parquet files")
-    features = {"image": {"_type": "Image"}, "label": {"names": list(class_names), "_type": "ClassLabel"}}
+    stated = {"names": list(class_names), "_type": "ClassLabel"}
+    plain = {"dtype": "int64", "_type": "Value"}
+    features = {"image": {"_type": "Image"}, "label": stated if len(class_names) <= MAX_STATED_NAMES else plain}
     image = arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())])
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     return arrow.schema([("image", image), ("label", arrow.int64())], metadata)

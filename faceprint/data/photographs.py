@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from faceprint.data.formats import open_source, recognise
-from faceprint.data.images import IMAGE_SUFFIXES, Image, read_image
+from faceprint.data.images import IMAGE_SUFFIXES, Image, files_below, read_image
 from faceprint.data.source import Source
+from faceprint.data.target_paths import folder_names
 from faceprint.errors import UserError
 
 
@@ -53,7 +54,8 @@ def find_photographs(path: str | os.PathLike[str], kind: str | None = None) -> P
     root = Path(path)
     if (kind or recognise(path)) == "folder":
         return _FolderPhotographs(root, *_list_folder(root))
-    return _SourcePhotographs(os.fspath(path), kind, _open(os.fspath(path), kind))
+    source = _open(os.fspath(path), kind)
+    return _SourcePhotographs(os.fspath(path), kind, source, folder_names(source.class_names))
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class _SourcePhotographs:
     path: str
     kind: str | None
     source: Source
+    folders: Sequence[str]
+    """Of each identity."""
     other_files: int = 0
 
     @property
@@ -89,8 +93,8 @@ class _SourcePhotographs:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Photograph:
-        identity = _safe(self.source.class_names[int(self.source.labels[index])])
-        return Photograph(index, self.source.name(index), f"{identity}/{index:08d}")
+        folder = self.folders[int(self.source.labels[index])]
+        return Photograph(index, self.source.name(index), f"{folder}/{index:08d}")
 
 
 def _read_from_folder(root: Path, photograph: Photograph) -> Image:
@@ -107,43 +111,21 @@ def _open(path: str, kind: str | None) -> Source:
     return open_source(path, kind)
 
 
-def _safe(identity: str) -> str:
-    """`identity` as the name of one visible folder."""
-    name = "".join("_" if char in '/\\:*?"<>|' or ord(char) < 32 else char for char in identity)
-    return f"_{name}" if not name or name[0] == "." else name
-
-
 def _list_folder(root: Path) -> tuple[list[str], int]:
-    """Paths of the image files below `root`, sorted, and the number of other files. Links are followed."""
+    """Paths of the image files below `root`, sorted, and the number of other files."""
     names: list[str] = []
     others = 0
-    folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
-    while folders:
-        folder, above = folders.pop()
-        real = os.path.realpath(root / folder)
-        if real in above:  # a link back to a folder that contains it
-            continue
-        for entry in _entries(root / folder):
-            name = folder + entry.name
-            if entry.is_dir():
-                folders.append((f"{name}/", (*above, real)))
-            elif _is_photograph(entry):
-                names.append(name)
-            else:
-                others += 1
+    for name, entry in files_below(root):
+        if _is_photograph(entry):
+            names.append(name)
+        else:
+            others += 1
     if not names:
         kinds = ", ".join(IMAGE_SUFFIXES)
         raise UserError(f"{root}: no photographs in it or below ({others} other files); they end in {kinds}")
     names.sort()
     _refuse_shared_crops(root, names)
     return names, others
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        return list(os.scandir(folder))
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror or error})") from error
 
 
 def _is_photograph(entry: os.DirEntry[str]) -> bool:

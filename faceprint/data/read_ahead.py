@@ -12,6 +12,8 @@ from faceprint.data.digest import image_digest
 from faceprint.data.images import ImageError, check_encoded, decode_image
 from faceprint.data.source import Source
 
+UPDATE_EVERY = 64
+"""Images between two words of how far the work is: a bar for each would take longer than reading it."""
 _CHUNK = 16
 _CHUNKS_AHEAD = 4  # of each thread: what is in memory is bounded, however slow the writer
 

@@ -112,6 +112,9 @@ class RecordReader(Mapping[int, Record]):
             return self._record(self.index.offset(row), self.index.reach(row))
         except _Damage as damage:
             raise RecordError(f"{self.path}: record {self.index.keys[row]} {damage}") from damage
+        except OSError as error:  # of a disk or a server; whoever writes a copy must not take it for his target's
+            reason = error.strerror or error
+            raise RecordError(f"{self.path}: record {self.index.keys[row]} cannot be read ({reason})") from error
 
     def parts(self, rows: NDArray[np.int64]) -> NDArray[np.void]:
         """The first bytes of those records as `PART` (N,), zeros behind the end of the file; nothing is checked."""

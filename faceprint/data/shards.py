@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprint.data.class_map import CLASS_MAP, parse_class_map, read_class_map
+from faceprint.data.class_map import read_class_names
 from faceprint.data.identities import number_identities
 from faceprint.data.images import IMAGE_SUFFIXES, Image, ImageError, decode_image
 from faceprint.data.source import ImageName
@@ -71,11 +71,14 @@ class ShardSource:
         return self._read(index, int(self.offsets[index]), int(self.sizes[index]))
 
     def name(self, index: int) -> str:
-        """The shard and the name in it."""
+        """The shard and the name in it; the byte too where the name is not known, or perhaps not whole: lists of images
+        to leave out hold these."""
         try:
             name = self.stored_path(index)
         except ImageError:
-            name = f"byte {self.offsets[index]}"
+            name = ""
+        if not name or len(name.encode(errors="surrogateescape")) >= MAX_MEMBER_NAME:
+            name = f"{name} at byte {self.offsets[index]}".lstrip()
         return f"{self.reader.paths[self.storage[index]]}/{name}"
 
     def stored_path(self, index: int) -> str:
@@ -150,17 +153,6 @@ def _counted(skipped: Mapping[str, int]) -> str:
     return "".join(f"; {count} {what}" for what, count in skipped.items())
 
 
-def read_class_names(shard: str) -> list[str] | None:
-    """The class map of `shard`, or that in its folder; None where there is none."""
-    if not is_url(shard):
-        return read_class_map(Path(shard)) or read_class_map(Path(shard).parent)
-    try:
-        with open_file(f"{os.path.dirname(shard)}/{CLASS_MAP}", sequential=True) as file:
-            return parse_class_map(file.read())
-    except Exception:
-        return None  # servers say in many ways that a file is not there
-
-
 def cached_index(path: str) -> Index:
     """The index of one shard, from the user's cache folder where it is still true, else made and kept there."""
     size, state = describe_file(path)
@@ -209,7 +201,7 @@ def make_index(file: Any, size: int, shard: str) -> Index:
         if member.kind == "other":
             skipped["links and other things that are no files"] += 1
         elif member.kind == "file":
-            _sort_in(member, file, shard, images, labels)
+            _sort_in(member, file, shard, images, labels, skipped)
     whole = [key for key in images if key in labels]
     skipped["images without a label"] += len(images) - len(whole)
     skipped["labels without an image"] += len(labels) - len(whole)
@@ -224,7 +216,14 @@ def make_index(file: Any, size: int, shard: str) -> Index:
     )
 
 
-def _sort_in(member: Member, file: Any, shard: str, images: dict[str, Member], labels: dict[str, str]) -> None:
+def _sort_in(
+    member: Member,
+    file: Any,
+    shard: str,
+    images: dict[str, Member],
+    labels: dict[str, str],
+    skipped: Counter[str],
+) -> None:
     folder, _, base = member.name.rpartition("/")
     stem, dot, extension = base.partition(".")  # a key ends at the first dot, as WebDataset has it
     if not stem or not dot:
@@ -238,6 +237,8 @@ def _sort_in(member: Member, file: Any, shard: str, images: dict[str, Member], l
         identity = _identity(member, file, shard)
         if identity is not None:
             labels[key] = identity
+    elif extension.lower().endswith(IMAGE_SUFFIXES):
+        skipped["images with a second dot in their names, where a key ends"] += 1
 
 
 def _identity(member: Member, file: Any, shard: str) -> str | None:

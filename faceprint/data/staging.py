@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,12 @@ class Staging:
         return self.folder / self.format.main
 
     @property
+    def beside(self) -> list[Path]:
+        """The files that a set in one file brings with it."""
+        names = (*self.format.beside, f"*.{CLASS_MAP}", f"*.{MANIFEST}") if self._is_file else ()
+        return [self.destination.with_name(name.replace("*", self.destination.stem)) for name in names]
+
+    @property
     def _is_file(self) -> bool:
         return bool(self.format.suffix) and self.destination.suffix == self.format.suffix
 
@@ -47,8 +54,8 @@ class Staging:
         """Make the folder, or find the one of an earlier run. Raises `UserError` where a name of the set is taken."""
         self._check_free(self.destination)
         if self._is_file and not self.folder.exists():  # else some may be there: it was killed while publishing
-            for name in (*self.format.beside, f"*.{CLASS_MAP}", f"*.{MANIFEST}"):
-                self._check_free(self.destination.with_name(name.replace("*", self.destination.stem)))
+            for file in self.beside:
+                self._check_free(file)
         if self.folder.exists() and not self.journal.is_file() and any(self.folder.iterdir()):
             raise UserError(f"{self.folder}: is in the way, and was not made by this command; remove or rename it")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -90,3 +97,16 @@ class Staging:
             return
         if path.exists() or path.is_symlink():
             raise UserError(f"{path}: exists; choose a new name or another folder, or remove it")
+
+
+def check_apart(stagings: Sequence[Staging]) -> None:
+    """Raise `UserError` where two sets would bring one file, such as the `property` of a folder of `.rec` files."""
+    owners: dict[Path, Path] = {}
+    for staging in stagings:
+        for file in staging.beside:
+            other = owners.setdefault(file, staging.destination)
+            if other != staging.destination:
+                raise UserError(
+                    f"{other} and {staging.destination}: each brings a file {file.name}; put each set into a folder of"
+                    " its own"
+                )

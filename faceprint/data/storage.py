@@ -121,7 +121,13 @@ def reading(name: str, error_type: type[UserError] = UserError) -> Generator[Non
     except UserError as error:
         raise (error if isinstance(error, error_type) else error_type(str(error))) from error
     except Exception as error:
-        raise error_type(f"{name}: cannot be read ({error or type(error).__name__})") from error
+        raise error_type(f"{name}: cannot be read ({_reason(error, name)})") from error
+
+
+def _reason(error: Exception, name: str) -> str:
+    """What the error says, or the one that caused it where it says no more than the name."""
+    said = (str(cause) for cause in (error, error.__cause__) if cause is not None)
+    return next((text for text in said if text and text not in name), type(error).__name__)
 
 
 class RangeReader:

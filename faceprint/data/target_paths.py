@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from faceprint.data.images import IMAGE_SUFFIXES, ImageError, suffix_of
 from faceprint.data.source import Source
 
-_UNSAFE = re.compile(r"^\.|[\x00-\x1f\x7f:/\\]")
+# Halves of UTF-16 pairs are in no file name, but for those that stand for bytes that are not UTF-8.
+_UNSAFE = re.compile("^\\.|[\x00-\x1f\x7f:/\\\\\ud800-\udc7f\udd00-\udfff]")
 
 _KEPT = re.compile(rf"(?:/(?!\.)[^\x00-\x1f\x7f:/\\]+)+(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))})", re.IGNORECASE)
 
@@ -32,7 +33,7 @@ class TargetPaths:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._labels = source.labels
-        self.class_names: list[str] = _folders(source.class_names)
+        self.class_names: list[str] = folder_names(source.class_names)
         self._numbers = _numbers_within(self._labels)
         self._suffix = _first_suffix(source)
         self.hashes: NDArray[np.uint64] = np.fromiter(
@@ -76,8 +77,8 @@ class TargetPaths:
                     break
 
 
-def _folders(class_names: Sequence[str]) -> list[str]:
-    """A folder name for each identity, no two the same."""
+def folder_names(class_names: Sequence[str]) -> list[str]:
+    """A folder name for each identity, no two the same, safe as a file name."""
     used: set[str] = set()
     folders: list[str] = []
     for name in class_names:

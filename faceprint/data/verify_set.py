@@ -13,7 +13,7 @@ from faceprint.cores import num_cores
 from faceprint.data.class_map import MANIFEST, beside
 from faceprint.data.digest import PART, Digest
 from faceprint.data.formats import FORMATS, open_source
-from faceprint.data.read_ahead import read_ahead
+from faceprint.data.read_ahead import UPDATE_EVERY, read_ahead
 from faceprint.errors import UserError
 
 
@@ -50,7 +50,7 @@ def verify_set(
             digest.add(image.digest)
         else:
             unreadable.append(image.error)
-        if progress:
+        if progress and (image.index % UPDATE_EVERY == 0 or image.index == len(source) - 1):
             progress(image.index + 1, len(source))
     digest.end()
     same = digest.content == manifest["content"] and not unreadable

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ from faceprint.data.class_map import MANIFEST, beside, write_class_map
 from faceprint.data.digest import PART, Digest
 from faceprint.data.formats import FORMATS, SetWriter
 from faceprint.data.journal import Journal
-from faceprint.data.read_ahead import Encoded, read_ahead
+from faceprint.data.read_ahead import UPDATE_EVERY, Encoded, read_ahead
 from faceprint.data.source import Source
 from faceprint.data.staging import Staging
 from faceprint.data.target_paths import TargetPaths
@@ -29,7 +29,6 @@ from faceprint.files import write_whole
 UNREADABLE_FILE = "unreadable.json"
 
 _GIVE_UP_AFTER = 1000  # more than allowed: then the disk is gone, not an image
-_UPDATE_EVERY = 64
 _NAMES_SHOWN = 3
 
 
@@ -66,6 +65,33 @@ def write_set(
 ) -> SetReport:
     """Write all images of `source`, byte for byte and in its order, as a set of the format `kind` at `destination`.
 
+    As `stage_set`, and the set takes its name at once.
+    """
+    staged = stage_set(
+        source,
+        destination,
+        kind=kind,
+        workers=workers,
+        decode=decode,
+        max_unreadable=max_unreadable,
+        progress=progress,
+    )
+    staged.publish()
+    return staged.report
+
+
+def stage_set(
+    source: Source,
+    destination: str | os.PathLike[str],
+    *,
+    kind: str,
+    workers: int | None = None,
+    decode: bool = False,
+    max_unreadable: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> StagedSet:
+    """Write a set in full, which `publish` of what is returned gives its name: several sets can so wait for the last.
+
     The set appears under its name when it is complete, with a class map and a manifest of checksums; until then it is
     `destination.partial`, and the same call goes on with it. A run that was killed at any moment and gone on with
     leaves the same bytes as one that was not. (What a power failure takes back of single image files is not noticed;
@@ -82,20 +108,11 @@ def write_set(
     if not len(source):
         raise UserError(f"{destination}: there is no image to write")
     started = time.perf_counter()
-    row = FORMATS[kind]
-    if row.create is None:
-        writable = ", ".join(name for name, row in FORMATS.items() if row.create)
-        raise UserError(f"format {kind!r}: sets of this kind are read only; written are {writable}")
-    staging = Staging(Path(os.path.abspath(destination)), row)
+    staging = staging_of(destination, kind)
     job = _Job(source, TargetPaths(source), kind, staging, max_unreadable, progress)
-    try:
+    with _writing(destination):
         state, resumed = job.run(workers or num_cores(), decode)
-    except OSError as error:
-        raise UserError(
-            f"{destination}: cannot be written ({error.strerror or error}); mend that and repeat the command:"
-            " it goes on where it was"
-        ) from error
-    return SetReport(
+    report = SetReport(
         destination=str(destination),
         format=kind,
         images=state.digest.images,
@@ -106,6 +123,40 @@ def write_set(
         content=state.digest.content,
         seconds=time.perf_counter() - started,
     )
+    return StagedSet(report, staging)
+
+
+def staging_of(destination: str | os.PathLike[str], kind: str) -> Staging:
+    """Where a set of the format `kind` is written. Raises `UserError` for one that is only read."""
+    row = FORMATS[kind]
+    if row.create is None:
+        writable = ", ".join(name for name, row in FORMATS.items() if row.create)
+        raise UserError(f"format {kind!r}: sets of this kind are read only; written are {writable}")
+    return Staging(Path(os.path.abspath(destination)), row)
+
+
+@dataclass(frozen=True)
+class StagedSet:
+    """A set that is complete and has not its name yet."""
+
+    report: SetReport
+    staging: Staging
+
+    def publish(self) -> None:
+        """Let it appear under its name. Raises `UserError`."""
+        with _writing(self.report.destination):
+            self.staging.publish()
+
+
+@contextmanager
+def _writing(destination: str | os.PathLike[str]) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{destination}: cannot be written ({error.strerror or error}); mend that and repeat the command:"
+            " it goes on where it was"
+        ) from error
 
 
 @dataclass
@@ -168,7 +219,6 @@ class _Job:
                 self._write(state, journal, images)
         finally:
             journal.close()
-        self.staging.publish()
         return state, resumed
 
     def _fingerprint(self) -> str:
@@ -182,7 +232,7 @@ class _Job:
             for image in images:
                 if self._write_one(state, writer, image):
                     self._note(state, journal, writer)
-                if self.progress and (image.index % _UPDATE_EVERY == 0 or image.index == len(self.source) - 1):
+                if self.progress and (image.index % UPDATE_EVERY == 0 or image.index == len(self.source) - 1):
                     self.progress(image.index + 1, len(self.source))
             state.digest.end()
             self._note(state, journal, writer)

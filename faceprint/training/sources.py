@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 
 from faceprint.config import (
     Data,
@@ -21,10 +20,10 @@ from faceprint.data.folder import image_folder
 from faceprint.data.lists import image_list
 from faceprint.data.mixed import MixedSource, mix
 from faceprint.data.pair_lists import person_of, read_pair_list
-from faceprint.data.parquet import ParquetSource, parquet_source
+from faceprint.data.parquet import parquet_source
 from faceprint.data.record_source import RecordSource
-from faceprint.data.shards import ShardSource, shard_source
-from faceprint.data.source import Source, Subset, keep_identities
+from faceprint.data.shards import shard_source
+from faceprint.data.source import Source, keep_identities
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
 
@@ -63,19 +62,6 @@ def _one(data: PartData, image_size: tuple[int, int]) -> Source:
 def epoch_images(source: Source) -> int:
     """Images in one pass over `source`: all, or as many as the weights of several sets make."""
     return sum(source.images_per_epoch) if isinstance(source, MixedSource) else len(source)
-
-
-def skipped(source: Source) -> Counter[str]:
-    """What was passed over where the data was read in, such as images without a label, and how much of it."""
-    match source:
-        case MixedSource():
-            return sum(map(skipped, source.parts), Counter[str]())
-        case Subset():
-            return skipped(source.source)
-        case ShardSource() | ParquetSource():
-            return Counter(source.skipped)
-        case _:
-            return Counter()
 
 
 StoredData = FolderData | ListData | RecordData | ShardsData | ParquetData

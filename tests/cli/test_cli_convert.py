@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from faceprint.cli.data import app
 from faceprint.data import SyntheticFaces, write_set
 from faceprint.data.formats import open_source
+from faceprint.data.write_records import RecordSetWriter
 from faceprint.errors import UserError
 
 
@@ -73,6 +75,35 @@ def test_split_and_merge_are_inverse(crops: Path, tmp_path: Path) -> None:
     assert sum(name.endswith("~2") for name in open_source(tmp_path / "more").class_names) == 3
 
 
+def test_a_split_that_was_stopped_goes_on(crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the second of two sets, with the first complete."""
+    split = ("split", crops, tmp_path / "1" / "a.rec", tmp_path / "2" / "b.rec", "--fractions", "0.5,0.5")
+    write = RecordSetWriter.write
+
+    def stop_in_b(writer: RecordSetWriter, data: bytes, label: int, path: str) -> None:
+        if writer._path.stem == "b":
+            raise OSError(28, "No space left on device")
+        write(writer, data, label, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordSetWriter, "write", stop_in_b)
+        with pytest.raises(UserError, match="it goes on where it was"):
+            run(*split)
+    assert not list(tmp_path.glob("*/*.rec"))
+    first, second = run(*split)["sets"]
+    assert (first["resumed_from"], second["resumed_from"]) == (15, 0)
+    assert len(open_source(tmp_path / "1" / "a.rec")) == len(open_source(tmp_path / "2" / "b.rec")) == 15
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_sets_that_share_a_file_are_refused_before_one_is_written(crops: Path, tmp_path: Path) -> None:
+    """A folder has one `property`, and `a.rec` and `a.tar` would have one class map."""
+    for first, second, shared in (("a.rec", "b.rec", "property"), ("a.rec", "a.tar", r"a\.classes\.txt")):
+        with pytest.raises(UserError, match=f"each brings a file {shared}; put each set into a folder of its own"):
+            run("split", crops, tmp_path / first, tmp_path / second, "--fractions", "0.5,0.5")
+    assert not list(tmp_path.iterdir())
+
+
 def test_subset_by_lists_and_limits(crops: Path, tmp_path: Path) -> None:
     (tmp_path / "exclude.csv").write_text("path\nsynthetic-000001/synthetic-000001_0002.png\n")
     (tmp_path / "people.txt").write_text("synthetic-000001\nsynthetic-000004\n")
@@ -102,6 +133,20 @@ def test_a_damaged_set_is_status_1(crops: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "is not what was written" in result.stderr
     assert "unreadable: " in result.stderr
+
+
+def test_what_is_passed_over_is_said(crops: Path, tmp_path: Path) -> None:
+    """Images without a label in a shard, and files that are no images in a folder."""
+    run("pack", crops, tmp_path / "all.tar")
+    with tarfile.open(tmp_path / "all.tar", "a") as archive:
+        archive.add(next(crops.rglob("*.png")), "nobody.png")
+    run("unpack", crops, tmp_path / "copy")
+    (tmp_path / "copy" / "synthetic-000002" / "notes.txt").touch()
+    for source, words in (("all.tar", "1 images without a label"), ("copy", "1 files that do not end as images do")):
+        arguments = ["pack", tmp_path / source, tmp_path / f"of-{source}" / "a.rec"]
+        assert f"passed over: {words}" in CliRunner().invoke(app, [*map(str, arguments)]).stderr
+    listed = CliRunner().invoke(app, ["list", str(tmp_path / "copy"), "--output", str(tmp_path / "list.csv")])
+    assert f"passed over: {words}" in listed.stderr
 
 
 def test_unreadable_images_are_named(crops: Path, tmp_path: Path) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from rich.console import Console
 from typer.testing import CliRunner
 
-from faceprint.cli import app
+from faceprint.cli import app, output
+from faceprint.data.files import FileSource
 from faceprint.data.formats import open_source
 from faceprint.data.write_set import write_set
 from faceprint.errors import UserError
@@ -71,10 +76,46 @@ def test_check_prints_counts_and_warnings(people: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report" / "stats.json").read_text()) == written
 
 
+def test_a_log_has_lines_in_place_of_a_bar_and_an_error_stands_alone(
+    people: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "err", Console(file=sys.stderr, soft_wrap=True, force_terminal=False))
+    monkeypatch.setattr(output, "LINE_SECONDS", 0.0)
+    with output.progress_bar("checking", "images") as update:
+        update(512, 5120)
+    assert "checking: 512 of 5,120 images\n" in capsys.readouterr().err
+    with pytest.raises(UserError), output.progress_bar("checking", "images"):
+        raise UserError("no such file")
+    assert capsys.readouterr().err == ""
+
+
+def test_check_counts_what_is_passed_over(people: Path) -> None:
+    (people / "loose.png").touch()
+    result = run("check", people, "--fast")
+    assert re.search(r"passed over: images in no folder of an identity .* 1 ", result.stdout)
+    assert json.loads(run("stats", people, "--fast").stdout)["skipped"] == {"images in no folder of an identity": 1}
+
+
 def test_check_exits_1_only_when_asked(people: Path) -> None:
     (people / "p03" / "p03_0002.png").write_bytes(b"broken")
     run("check", people, "--fast")
     run("check", people, "--strict", "--workers", 1, code=1)
+
+
+def test_results_without_a_place_are_refused_before_the_work(
+    people: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "file").touch()
+    monkeypatch.setattr(FileSource, "encoded", Mock(side_effect=AssertionError("an image was read")))
+    monkeypatch.setattr(FileSource, "__getitem__", Mock(side_effect=AssertionError("an image was read")))
+    for command in (("check", people), ("clean", people, model), ("overlap", people, people, model)):
+        for more in (("--output", file), ("--output", file / "in"), ("--output", tmp_path / "o", "--json", file / "x")):
+            with pytest.raises(UserError, match="file"):
+                run(*command, *more)
+    for command in (("stats", people, "--json", file / "x"), ("pairs", "make", people, "--output", file / "x.csv")):
+        with pytest.raises(UserError, match="file"):
+            run(*command)
+    assert not list(tmp_path.glob("o/*"))
 
 
 def test_check_does_not_call_whole_sets_wrong(tmp_path: Path) -> None:
@@ -200,6 +241,21 @@ def test_pairs_make(people: Path, tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).read_bytes() == first
     run(*arguments, "--output", tmp_path / name, "--seed", 5)
     assert (tmp_path / name).read_bytes() != first
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "words"),
+    [
+        ("p.bin", ["--folds", 2, "--num-pairs", 20], "a .bin has 10 folds, the pairs have 2"),
+        ("p.txt", ["--folds", 3, "--num-pairs", 20], "needs folds of one size"),
+        ("p.csv", ["--folds", 2, "--num-pairs", 4000], "a fold has only [0-9]+ pairs of one person"),
+    ],
+)
+def test_pairs_that_cannot_be_are_refused_before_a_network_is_asked(
+    people: Path, tmp_path: Path, name: str, more: list[object], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        run("pairs", "make", people, "--output", tmp_path / name, *more, "--hard", tmp_path / "absent.onnx")
 
 
 def test_hard_pairs_make(people: Path, model: Path, tmp_path: Path) -> None:

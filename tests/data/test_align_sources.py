@@ -115,12 +115,12 @@ def test_any_set_gives_the_crops_of_its_folder(people, tmp_path, toy, kind, work
 
 def test_identities_of_hostile_names_stay_inside(tmp_path, toy):
     photograph(tmp_path / "1.png", (4, 4))
-    (tmp_path / "list.csv").write_text("path,label\n1.png,../../up\n1.png,.hidden\n1.png,a/b\\c\n")
+    (tmp_path / "list.csv").write_text("path,label\n1.png,../../up\n1.png,.hidden\n1.png,a/b\\c\n1.png,a/b/c\n")
     align_folder(tmp_path / "list.csv", tmp_path / "out" / "deep", detector=plain(toy))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.png", "list.csv", "out"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["deep"]
     folders = sorted(path.name for path in (tmp_path / "out" / "deep").iterdir() if path.is_dir())
-    assert folders == ["_.._.._up", "_.hidden", "a_b_c"]
+    assert folders == ["%2E.%2F..%2Fup", "%2Ehidden", "a%2Fb%2Fc", "a%2Fb%5Cc"]  # nobody in another's
 
 
 def test_a_crop_without_its_row_is_done_again_and_the_table_is_complete(people, tmp_path, toy):

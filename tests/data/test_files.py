@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 
 from faceprint.data.folder import image_folder
+from faceprint.data.formats import open_source
 from faceprint.data.lists import image_list
+from faceprint.data.mixed import mix
+from faceprint.data.passed_over import skipped
 from faceprint.data.source import keep_identities
 from faceprint.errors import UserError
 
@@ -37,6 +41,33 @@ def test_folder_labels_are_sorted_names_without_gaps(folder: Path) -> None:
     assert source.name(4) == str(folder / "bob" / "1.png")
 
 
+def test_links_to_folders_are_followed_and_loops_end(folder: Path, tmp_path: Path) -> None:
+    (folder / "bob").rename(tmp_path / "elsewhere")
+    (folder / "bob").mkdir()
+    (folder / "bob" / "session").symlink_to(tmp_path / "elsewhere")
+    (folder / "bob" / "loop").symlink_to("..")
+    (tmp_path / "elsewhere" / "back").symlink_to(".")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path)
+    source = image_folder(folder)
+    assert sorted(source.paths) == [
+        *(f"ann/{n}.png" for n in range(3)),
+        *(f"bob/session/{n}.png" for n in (0, 1)),
+        "cy d/0.png",
+    ]
+
+
+def test_what_a_folder_has_besides_is_counted(folder: Path) -> None:
+    assert skipped(image_folder(folder)) == {"files that do not end as images do": 1}
+    for name in ("loose.jpg", "notes.txt", ".hidden.jpg", "bob/clip.gif", "bob/.hidden.gif"):
+        (folder / name).touch()
+    everybody_but_ann = keep_identities(image_folder(folder), lambda name, _: name != "ann")
+    assert skipped(everybody_but_ann) == {
+        "images in no folder of an identity": 1,
+        "files that do not end as images do": 2,
+    }
+    assert skipped(mix([everybody_but_ann, image_folder(folder)], by_name=True)).total() == 6
+
+
 def test_identities_can_be_left_out(folder: Path) -> None:
     source = keep_identities(image_folder(folder), lambda name, count: count >= 2 and name != "ann")
     assert list(source.class_names) == ["bob"]
@@ -51,6 +82,34 @@ def test_folder_mistakes(tmp_path: Path) -> None:
         image_folder(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["", "ann"])
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_folder = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if Path(path) == folder / name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for read in (image_folder, open_source):
+        with pytest.raises(UserError, match=f"{folder / name}: cannot be .* \\(Permission denied\\)"):
+            read(folder)
+
+
+def test_a_compressed_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "faces.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"faces\.zip: is of no known format.* Unpack a compressed archive first"):
+        open_source(tmp_path / "faces.zip")
+
+
+def test_what_the_system_refuses_is_an_error_of_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        open_source(tmp_path / ("x" * 300))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -58,6 +117,7 @@ def test_folder_mistakes(tmp_path: Path) -> None:
         "ann/0.png\t7\ncy d/0.png\t9\n\nbob/1.png\t3\n",
         "0\t7.000000\tann/0.png\n5\t9.000000\t0.5\tcy d/0.png\n2\t3.000000\tbob/1.png\n",
         "label,path\n7,ann/0.png\n9,cy d/0.png\n",
+        "Path\tlabel\nann/0.png\tx, y\ncy d/0.png\tz\n",
         '\ufeffPath, Label\n"cy d/0.png", x y\nann/0.png, z\n',
     ],
 )

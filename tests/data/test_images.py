@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from faceprint.data.images import ImageError, decode_image, read_image
+from faceprint.data.images import ImageError, check_encoded, decode_image, read_image
 from faceprint.data.pixels import InputSpec
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
@@ -92,6 +93,17 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has neither pipes nor devices in folders")
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zeros.jpg").symlink_to("/dev/zero")
+    with (tmp_path / "huge.jpg").open("wb") as huge:
+        huge.truncate(1 << 40)
+    for name, words in (("pipe", "no plain file"), ("zeros", "no plain file"), ("huge", "1,099,511,627,776 bytes")):
+        with pytest.raises(ImageError, match=words):
+            read_image(tmp_path / f"{name}.jpg")
+
+
 def test_a_small_file_that_declares_a_huge_image_is_refused_before_decoding() -> None:
     png = bytearray(encode(RED, ".png"))
     png[16:24] = (60_000).to_bytes(4, "big") * 2
@@ -102,6 +114,54 @@ def test_a_small_file_that_declares_a_huge_image_is_refused_before_decoding() ->
     jpeg[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
     with pytest.raises(ImageError, match="65535x65535"):
         decode_image(bytes(jpeg), name="bomb")
+
+
+def pillow_bytes(image: Pillow.Image, kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)  # pyright: ignore[reportArgumentType]
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+def test_the_size_in_the_header_is_that_of_the_pixels(suffix: str) -> None:
+    assert check_encoded(encode(RED, suffix), name="x") == (20, 10)
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}])
+def test_every_webp_states_its_size(options: dict[str, object]) -> None:
+    """Its three layouts: lossy, lossless, extended."""
+    assert check_encoded(pillow_bytes(Pillow.fromarray(RED), "WEBP", **options), name="x") == (20, 10)
+
+
+def test_what_libjpeg_passes_over_hides_no_size() -> None:
+    jpeg = encode(RED, ".jpg")
+    frame = jpeg.index(b"\xff\xc0")
+    for extra in (b"\xff\xff", b"rubbish\xff\x00", b"\xff\x01"):
+        data = jpeg[:frame] + extra + jpeg[frame:]
+        assert check_encoded(data, name="x") == (20, 10)
+        assert decode_image(data, name="x").shape == (10, 20, 3)
+    assert check_encoded(jpeg[: frame + 2] + b"\xff\xd9", name="x") is None
+
+
+def test_a_small_file_is_no_gigabytes_of_pixels() -> None:
+    """Each would decode to 805 MB, by libraries that OpenCV brings."""
+    large = Pillow.new("L", (16383, 16383))
+    webp = pillow_bytes(large.convert("RGB"), "WEBP", lossless=True, method=0, quality=0)
+    assert len(webp) < 100
+    for data in (webp, b"GIF89a" + b"\xff\x3f" * 2 + bytes(20)):
+        with pytest.raises(ImageError, match="16383x16383 pixels"):
+            decode_image(data, name="bomb")
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG2000", "PPM"])
+def test_kinds_whose_size_only_a_decoder_tells_are_refused(kind: str) -> None:
+    with pytest.raises(ImageError, match="photo: not an image of a known kind"):
+        decode_image(pillow_bytes(Pillow.fromarray(RED), kind), name="photo")
+
+
+def test_a_gif_that_is_called_jpg_is_read() -> None:
+    made = decode_image(pillow_bytes(Pillow.fromarray(RED), "GIF"), name="x")
+    assert (made == RED).all()
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF"]))

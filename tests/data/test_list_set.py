@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ def test_lists_are_read_back_where_they_lie(folder: Path, name: str) -> None:
     assert read.labels.tolist() == direct.labels.tolist()
     if name.endswith("csv"):
         assert list(read.class_names) == ["Ann", "Bob", "Cid"]
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names of files are Unicode there")
+@pytest.mark.parametrize("name", ["a.txt", "a.lst", "a.csv"])
+def test_names_that_are_not_utf8_are_read_back(folder: Path, name: str) -> None:
+    (folder / "crops" / "Ann" / os.fsdecode(b"\xe9.jpg")).write_bytes(b"latin-1")
+    listed = list_set(folder / "crops", folder / name)
+    read = open_source(folder / name)
+    assert {read.encoded(i) for i in range(5)} == {listed.encoded(i) for i in range(5)}
+    assert b"latin-1" in {read.encoded(i) for i in range(5)}
 
 
 def test_the_layout_of_im2rec(folder: Path) -> None:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from faceprint.data.files import FileSource
 from faceprint.data.folder import image_folder
+from faceprint.data.images import ImageError
 from faceprint.data.loader import Loader, _Encoded  # pyright: ignore[reportPrivateUsage]
 from faceprint.data.pixels import InputSpec
 from faceprint.data.sampler import BatchOrder, shuffled
+from faceprint.data.source import Subset
 from faceprint.errors import UserError
 
 
@@ -105,9 +109,28 @@ def test_a_label_out_of_range_is_named_where_a_device_decodes(folder: Path) -> N
     assert fill(np.array([0, 1]), np.zeros((2, 0), np.uint8), np.zeros(2, np.int64)).mistake is None
 
 
+def test_a_device_is_given_no_image_of_unknown_size(folder: Path) -> None:
+    source = image_folder(folder)
+    whole = Path(source.name(1)).read_bytes()
+    Path(source.name(0)).write_bytes(cv2.imencode(".tiff", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    reply = _Encoded(source)(np.array([0, 1]), np.zeros((2, 0), np.uint8), np.zeros(2, np.int64))
+    assert reply.encoded == [b"", whole]
+
+
+def test_a_disk_that_is_gone_is_given_up_early(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image of a batch tries the next ones: of a set of millions that would be hours."""
+    source = Subset(image_folder(folder), np.zeros(10**6, np.int64), np.zeros(10**6, np.int64), ["p"])
+    read = Mock(side_effect=ImageError("gone"))
+    monkeypatch.setattr(FileSource, "__getitem__", read)
+    loader = Loader(source, order(), SPEC, workers=0, max_unreadable=1)
+    with pytest.raises(UserError, match="none of 1,000 images in a row can be read: gone"):
+        list(loader)
+    assert read.call_count == 1000
+
+
 def test_nothing_readable_is_an_error(folder: Path) -> None:
     for path in folder.rglob("*.png"):
         path.write_bytes(b"")
     loader = Loader(image_folder(folder), order(), SPEC, workers=0, max_unreadable=1)
-    with pytest.raises(UserError, match="none of the images can be read"):
+    with pytest.raises(UserError, match=r"none of [0-9]+ images in a row can be read"):
         list(loader)

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -61,6 +62,17 @@ def test_what_is_written_is_the_layout_of_hugging_face(tmp_path: Path) -> None:
         }
 
 
+def test_many_names_are_not_in_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two million of them in each of five thousand files would be as many bytes as the images."""
+    monkeypatch.setattr(parquet, "MAX_STATED_NAMES", 2)
+    for name in ("set", "set.parquet"):
+        write_set(FACES, tmp_path / name, kind="parquet")
+        file = next((tmp_path / name).glob("*.parquet")) if name == "set" else tmp_path / name
+        assert b"synthetic-" not in pq.read_schema(file).metadata[b"huggingface"]
+        source = open_source(tmp_path / name)
+        assert (list(source.class_names), source.labels.tolist()) == (list(FACES.class_names), FACES.labels.tolist())
+
+
 @pytest.mark.parametrize("stop", [0, 5, 10])
 def test_a_writer_goes_on_between_files(tmp_path: Path, stop: int) -> None:
     first = write(tmp_path, 0, stop)
@@ -100,6 +112,14 @@ def test_names_numbers_and_rows_without_a_label(tmp_path: Path) -> None:
     assert (list(source.class_names), source.labels.tolist()) == (["9", "10", "100"], [1, 0, 2])
 
 
+def test_labels_of_a_categorical_column(tmp_path: Path) -> None:
+    for values, names in ((["bob", None, "ann", "bob"], ["ann", "bob"]), ([10, None, 9, 10], ["9", "10"])):
+        labels = pa.array(values).dictionary_encode()
+        source = parquet_source(table(tmp_path / "x.parquet", image=[IMAGE] * 4, label=labels))
+        assert (list(source.class_names), source.labels.tolist()) == (names, [1, 0, 1])
+        assert dict(source.skipped) == {"images without a label": 1}
+
+
 def test_row_groups_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = table(tmp_path / "a.parquet", image=[IMAGE] * 20, label=list(range(20)))
     monkeypatch.setattr(parquet, "CACHE_BYTES", 5 * len(IMAGE))
@@ -128,6 +148,26 @@ def test_mistakes(tmp_path: Path) -> None:
     (tmp_path / "y.parquet").write_bytes(b"PAR1 nonsense PAR1")
     with pytest.raises(UserError, match="as a Parquet file: cannot be read"):
         parquet_source(tmp_path / "y.parquet")
+
+
+def test_a_small_file_does_not_fill_the_memory(tmp_path: Path) -> None:
+    """A million equal labels are some kilobytes in the file and 16 MB when they are read."""
+    path = tmp_path / "x.parquet"
+    columns = pa.table({"image": pa.nulls(10**6, pa.binary()), "label": pa.array(np.zeros(10**6, np.int64))})
+    pq.write_table(columns, path, row_group_size=10**4, compression="zstd")
+    assert path.stat().st_size < 10**6
+    with pytest.raises(UserError, match=r"x\.parquet: claims 1,000,000 images in [0-9,]+ bytes"):
+        parquet_source(path)
+
+
+def test_labels_that_cannot_be_held_are_errors(tmp_path: Path) -> None:
+    text = [None, pa.py_buffer(np.array([0, 1], np.int32).tobytes()), pa.py_buffer(b"\xff")]
+    for labels in (pa.array([2**64 - 1], pa.uint64()), pa.Array.from_buffers(pa.string(), 1, text)):
+        with pytest.raises(UserError, match=r"x\.parquet: labels: cannot be read"):
+            parquet_source(table(tmp_path / "x.parquet", image=[IMAGE], label=labels))
+    pq.write_table(pa.Table.from_arrays([[IMAGE], [IMAGE], [1]], ["image", "image", "label"]), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=r"there are image \(binary\), image \(binary\)"):
+        parquet_source(tmp_path / "x.parquet")
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -78,6 +78,7 @@ def test_what_is_written_is_read(tmp_path: Path, labels: list[int]) -> None:
     assert source.name(2) == f"{tmp_path / 'set' / 'train.rec'}: record 3"
     assert read_property(tmp_path / "set") == Property(3, 6, 5)
     again = pickle.loads(pickle.dumps(source))
+    assert len(pickle.dumps(source)) < 300  # of any set: workers are told its path, not its index
     assert again.labels.tolist() == labels
     assert again.encoded(5) == source.encoded(5)
 

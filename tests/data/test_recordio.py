@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -460,6 +461,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
             RecordReader(tmp_path / name)
     with pytest.raises(UserError, match="no such file"):
         RecordReader(tmp_path)
+
+
+def test_what_a_disk_refuses_is_an_unreadable_record(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = RecordReader(small)
+    monkeypatch.setattr(recordio, "read_at", Mock(side_effect=OSError(5, "Input/output error")))
+    with pytest.raises(RecordError, match=r"record [0-9]+ cannot be read \(Input/output error\)"):
+        reader.at(0)
 
 
 def test_index_of_lines_in_any_form(tmp_path: Path) -> None:

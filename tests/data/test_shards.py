@@ -125,6 +125,7 @@ def test_what_is_no_sample_is_counted(tmp_path: Path) -> None:
         add(archive, "lonely.png", IMAGE)
         add(archive, "nobody.cls", b"4")
         add(archive, "notes.txt", b"hello")
+        add(archive, "john.smith.jpg", IMAGE)
         add(archive, "y.jpg", IMAGE)
         add(archive, "y.cls", b"12")
     source = shard_source(tmp_path)
@@ -132,6 +133,7 @@ def test_what_is_no_sample_is_counted(tmp_path: Path) -> None:
         "links and other things that are no files": 1,
         "images without a label": 1,
         "labels without an image": 1,
+        "images with a second dot in their names, where a key ends": 1,
     }
     assert list(source.class_names) == ["12", "eve"]
     assert source[0][0].shape == (16, 16, 3)
@@ -269,6 +271,13 @@ def test_processes_read_side_by_side(tmp_path: Path, how: str) -> None:
     with multiprocessing.get_context(how).Pool(2) as pool:
         assert pool.starmap(_sum, [(source, index) for index in range(12)] * 4) == expected * 4
     assert pickle.loads(pickle.dumps(source)).encoded(3) == FACES.encoded(3)
+
+
+def test_names_that_are_cut_off_are_not_taken_for_one_another(tmp_path: Path) -> None:
+    files = [(f"p/{'n' * 120}{n}.{end}", data) for n in "12" for end, data in (("png", IMAGE), ("cls", b"1"))]
+    (tmp_path / "0.tar").write_bytes(archive_of(files))
+    source = shard_source(tmp_path)
+    assert source.name(0) != source.name(1)
 
 
 def test_json_beats_cls(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ import pytest
 from faceprint.data import shards
 from faceprint.data.formats import open_source, recognise
 from faceprint.data.images import ImageError
+from faceprint.data.name_list import read_name_list
 from faceprint.data.parquet import parquet_source
+from faceprint.data.rearrange import chosen
 from faceprint.data.shards import ShardSource, ShardWriter, shard_source
 from faceprint.data.source import Source
 from faceprint.data.storage import RangeReader, expand_braces, find_files
@@ -138,6 +140,17 @@ def test_from_memory(folder: Path) -> None:
         shard_source("memory://faces/none.tar")
 
 
+def test_images_behind_a_url_have_names_of_their_own(folder: Path, tmp_path: Path) -> None:
+    """They stand in lists of what to leave out: one name for all would leave out the whole shard."""
+    fsspec.filesystem("memory").put(str(folder), "/named", recursive=True)
+    source = shard_source("memory://named")
+    names = [source.name(index) for index in range(len(source))]
+    assert len(set(names)) == len(names)
+    (tmp_path / "exclude.csv").write_text(f"path\n{names[1]}\n")
+    left = chosen(source, exclude=read_name_list(tmp_path / "exclude.csv"))
+    assert left.indices.tolist() == [index for index in range(len(source)) if index != 1]
+
+
 def test_from_a_web_server_only_what_is_needed_is_read(server: Server) -> None:
     source = shard_source(f"http://127.0.0.1:{server.server_port}/{{00000..00002}}.tar")
     server.asked.clear()
@@ -182,3 +195,9 @@ def test_a_server_without_ranges_and_one_that_is_gone(server: Server) -> None:
     server.root = server.root / "away"
     with pytest.raises(ImageError, match=r"00000\.tar"):
         ShardSource(RangeReader([url]), source.storage, source.offsets, source.sizes, source.labels, []).encoded(1)
+
+
+def test_nobody_at_an_address_is_said() -> None:
+    """fsspec's error holds the URL alone; why stands in what caused it."""
+    with pytest.raises(UserError, match=r"0\.tar: cannot be read \(Cannot connect to host"):
+        shard_source("http://127.0.0.1:1/0.tar")

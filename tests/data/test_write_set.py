@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from faceprint.data.files import FileSource
 from faceprint.data.formats import FORMATS, open_source
 from faceprint.data.rearrange import shuffled
-from faceprint.data.source import Source
+from faceprint.data.source import Source, Subset
 from faceprint.data.verify_set import verify_set
 from faceprint.data.write_set import write_set
 from faceprint.errors import UserError
@@ -138,6 +139,26 @@ def test_every_pair_of_formats_keeps_bytes_identities_and_names(first: str, seco
     names = {path.relative_to(tmp_path / "three").as_posix() for path in (tmp_path / "three").rglob("*.jpg")}
     assert names == {f"Person {p}/Person {p}_{n:04d}.jpg" for p in range(10) for n in range(1, 7)}
     assert verify_set(tmp_path / "two").same
+
+
+@pytest.mark.parametrize("kind", WRITABLE)
+def test_names_that_are_no_unicode(kind: str, tmp_path: Path) -> None:
+    """Bytes that are not UTF-8, as names of files may be, and half a UTF-16 pair, as JSON can spell one."""
+    source = FileSource(
+        tmp_path / "from",
+        [os.fsdecode(b"\xe9\xff/1.jpg"), os.fsdecode(b"b/\xfe.jpg"), "c/3.jpg"],
+        np.arange(3),
+        [os.fsdecode(b"\xe9\xff"), "b", "\ud800"],
+    )
+    for number, path in enumerate(source.paths):
+        (source.root / path).parent.mkdir(parents=True)
+        (source.root / path).write_bytes(b"image %d" % number)
+    write_set(source, tmp_path / "to", kind=kind)
+    written = open_source(tmp_path / "to")
+    assert labelled(written) == labelled(
+        Subset(source, np.arange(3), source.labels, [*source.class_names[:2], "%D800"])
+    )
+    assert verify_set(tmp_path / "to").same
 
 
 def test_the_checksum_by_its_definition(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from faceprint.data.name_list import Kind, NameList
     from faceprint.data.source import Source
     from faceprint.data.verify_set import VerifyReport
-    from faceprint.data.write_set import SetReport
+    from faceprint.data.write_set import SetReport, StagedSet
 
 SourceArgument = Annotated[
     str,
@@ -57,9 +57,20 @@ class Writing:
 
     def run(self, sets: Sequence[tuple[Source, Path, str]]) -> None:
         """Write each source to its destination in its format; print a table, and the result as JSON. Exits with
-        status 1 where a set that was read again is not what was written."""
-        reports = [self._write(*each) for each in sets]
+        status 1 where a set that was read again is not what was written.
+
+        All appear when the last is complete: the same command goes on where it was stopped only while none is there.
+        """
+        from faceprint.data.staging import check_apart
+        from faceprint.data.write_set import staging_of
+
+        check_apart([staging_of(path, kind) for _, path, kind in sets])
+        staged = [self._stage(*each) for each in sets]
+        for each in staged:
+            each.publish()
+        reports = [each.report for each in staged]
         checks = [check_again(path, self.workers) for _, path, _ in sets] if self.verify else []
+        print_skipped(sets[0][0])  # all are of the source that the command was given
         _print_reports(reports, self.json_target)
         results = [report.as_dict() for report in reports]
         for result, check in zip(results, checks, strict=False):
@@ -68,11 +79,11 @@ class Writing:
         if not all(check.same for check in checks):
             raise typer.Exit(1)
 
-    def _write(self, source: Source, destination: Path, kind: str) -> SetReport:
-        from faceprint.data.write_set import write_set
+    def _stage(self, source: Source, destination: Path, kind: str) -> StagedSet:
+        from faceprint.data.write_set import stage_set
 
         with progress_bar(f"writing {destination.name}", "images") as progress:
-            return write_set(
+            return stage_set(
                 source,
                 destination,
                 kind=kind,
@@ -103,6 +114,14 @@ def check_again(path: Path, workers: int | None) -> VerifyReport:
         "checksum differs", [f"one or more of images {first:,} to {last:,}" for first, last in report.differing]
     )
     return report
+
+
+def print_skipped(source: Source) -> None:
+    """What was passed over where `source` was opened, on standard error."""
+    from faceprint.data.passed_over import skipped
+
+    for what, count in skipped(source).items():
+        err.print(f"passed over: {count:,} {what}", markup=False)
 
 
 def print_names(title: str, names: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from faceprint.cli.data.conversion import ExcludeOption, MinImagesOption, read_names
+from faceprint.cli.data.conversion import ExcludeOption, MinImagesOption, print_skipped, read_names
 from faceprint.cli.output import JsonOption, print_table, write_json
 
 
@@ -35,6 +35,7 @@ def list_images(
     from faceprint.data.list_set import list_set
 
     files = list_set(source, output, absolute=absolute, root=root, exclude=read_names(exclude), min_images=min_images)
+    print_skipped(files)
     rows = [("images", f"{len(files):,}"), ("identities", f"{len(files.class_names):,}")]
     print_table(f"Listed in {output}", ["", "count"], rows, json_target=json_target)
     result = {"list": str(output), "images": len(files), "identities": len(files.class_names)}

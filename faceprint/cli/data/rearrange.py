@@ -71,6 +71,8 @@ def split(
 ) -> None:
     """Deal a set out to several, by identity or by image.
 
+    Stopped, the same command goes on where it was; the sets appear when all are complete.
+
     Example: faceprint data split crops training validation --fractions 0.9,0.1
     """
     from faceprint.data.convert import format_like, open_for
@@ -102,7 +104,8 @@ def merge(
 ) -> None:
     """Put several sets into one.
 
-    Where two people have one name, the second becomes NAME~2; so do images.
+    Where two people have one name, the second becomes NAME~2; so do images. Stopped, the same command goes on where it
+    was.
 
     Example: faceprint data merge casia.rec mine all --classes separate
     """
@@ -135,7 +138,8 @@ def subset(
 ) -> None:
     """Write a part of a set: listed identities or images, without others, within limits.
 
-    A FILE is plain text, one name a line, or CSV with a column path or identity.
+    Stopped, the same command goes on where it was. A FILE is plain text, one name a line, or CSV with a column path or
+    identity.
 
     Example: faceprint data subset crops clean --exclude report/exclude.csv --min-images 2
     """

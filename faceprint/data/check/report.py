@@ -16,6 +16,7 @@ from faceprint.data.check.detector import MAX_OFFSET, landmark_offsets
 from faceprint.data.check.fingerprints import equal_groups, similar_groups
 from faceprint.data.check.known_sets import nearest_known
 from faceprint.data.check.scan import ENCODINGS, Scan, scan
+from faceprint.data.passed_over import skipped
 from faceprint.data.path_names import with_names
 from faceprint.data.source import Source
 
@@ -96,6 +97,7 @@ class Check:
         return {
             "images": len(self.source),
             "identities": len(self.source.class_names),
+            "skipped": dict(skipped(self.source)),
             "known_set": self._known_set(),
             "labels": self.labels,
             "images_per_identity": images_per_identity(self.counts),
