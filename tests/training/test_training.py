@@ -263,6 +263,45 @@ def test_a_single_step_that_is_not_finite_is_left_out_and_leaves_no_trace(
     assert run.step == 4
 
 
+def test_training_in_fp16_goes_on_after_steps_that_are_not_finite(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss scale on the CPU, which it works on as on a GPU: a lost step leaves the scale as it was."""
+    from faceprint.training import loop
+
+    run = open_run(tiny("log.every=1", "steps=5", "dry_run=true"))
+    run.trainer.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)  # type: ignore[misc]
+    original = loop.prepare
+
+    def prepare(batch: Any, trainer: Any, generator: Any) -> torch.Tensor:
+        images = original(batch, trainer, generator)
+        return images * float("nan") if run.step in (1, 2) else images
+
+    monkeypatch.setattr(loop, "prepare", prepare)
+    records: list[dict[str, Any]] = []
+    loop.train(run, records.append)
+    assert run.step == 5
+    assert [record["loss_scale"] for record in records] == [64.0] * 5
+    assert all(torch.isfinite(value).all() for value in run.trainer.network.state_dict().values())
+
+
+def test_a_failure_publishes_the_checkpoint_that_was_being_written(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faceprint.training import loop
+    from faceprint.training.run import Run
+
+    run = open_run(tiny("steps=9", "checkpoint.every=3", "skip_nonfinite=1"))
+    monkeypatch.setattr(Run, "agreed_to_stop", lambda run: False)  # as if the disk were slow
+    original = loop.prepare
+
+    def prepare(batch: Any, trainer: Any, generator: Any) -> torch.Tensor:
+        images = original(batch, trainer, generator)
+        return images * float("nan") if run.step >= 3 else images
+
+    monkeypatch.setattr(loop, "prepare", prepare)
+    with pytest.raises(TrainingFailedError, match="step_000000003"):
+        loop.train(run, lambda record: None)
+
+
 @pytest.mark.parametrize(("loss", "accuracy", "said"), [(7.9, 0.2, 1), (6.0, 0.2, 0), (7.9, 0.5, 0)])
 def test_a_loss_that_stays_at_chance_is_said_once(
     tiny: Tiny, tmp_path: Path, loss: float, accuracy: float, said: int
