@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from faceprint.classifier import Heads, PartialFC, TripletLoss
-from faceprint.classifier.state import PATTERN, head_prefix, new_centres
+from faceprint.classifier.state import PATTERN, head_prefix, new_centres, read_classes_of
 from faceprint.data.pixels import InputSpec
 from faceprint.data.source import Source
 from faceprint.distributed import gather_rows
@@ -214,8 +214,8 @@ def read_checkpoint_classes(path: Path) -> OldClasses | None:
     heads = shared["heads"]
     state: dict[str, Tensor] = {}
     for number, head in enumerate(heads):
-        parts = [safetensors.torch.load_file(file) for file in sorted(path.glob(head_prefix(number, heads) + PATTERN))]
-        whole = {name: torch.cat([part[name] for part in parts]) for name in ("centres", "bias") if name in parts[0]}
+        parts = [read_classes_of(file) for file in sorted(path.glob(head_prefix(number, heads) + PATTERN))]
+        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         module = f"heads.{number}." if len(heads) > 1 else ""
         state.update({module + name: value for name, value in {**whole, **head["buffers"]}.items()})
     return OldClasses(state, shared["data"], read_names(path.parent.parent)) if heads else None
