@@ -91,12 +91,12 @@ def shared_state(classifier: PartialFC, optimizer: CentreOptimizer) -> dict[str,
 
 
 def load_shared_state(state: dict[str, Any], classifier: PartialFC, optimizer: CentreOptimizer) -> None:
-    """Take up what `shared_state` gave."""
-    own = {name: value for name, value in classifier.state_dict().items() if name not in state["buffers"]}
-    classifier.load_state_dict({**own, **state["buffers"]})
-    for group, steps in zip(optimizer.param_groups, state["steps"], strict=True):
+    """Take up what `shared_state` gave. Of another margin it is left out: this one begins anew."""
+    own = classifier.state_dict()
+    classifier.load_state_dict({**own, **{name: value for name, value in state["buffers"].items() if name in own}})
+    for group, steps in zip(optimizer.param_groups, state["steps"], strict=False):
         group["steps"] = steps
-    for parameter, moments in zip(classifier.margin.parameters(), state["margin"], strict=True):
+    for parameter, moments in zip(classifier.margin.parameters(), state["margin"], strict=False):
         for name, tensor in moments.items():
             optimizer.state[parameter][name] = tensor.to(parameter.device)
 

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from faceprint.config import Distributed
 from faceprint.distributed import world_size
+from faceprint.errors import UserError
 from faceprint.models import FaceNetwork
 
 # Newer releases of torch warn of the older name.
@@ -130,8 +131,16 @@ def load_network(network: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """`load_state_dict` of whole tensors, of which the optimiser of a sharded network takes its share."""
+    """`load_state_dict` of whole tensors, of which the optimiser of a sharded network takes its share.
+
+    Its options stay those that it was made with. Raises `UserError` for the state of another kind of optimiser.
+    """
+    own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    if any(("betas" in group) != ("betas" in own[0]) for group in state["param_groups"]):
+        raise UserError("optimizer.name: the checkpoint has the state of the other kind; init_from starts a new run")
     optimizer.load_state_dict(state)
+    for group, options in zip(optimizer.param_groups, own, strict=True):
+        group.update(options)
     for parameter, remembered in optimizer.state.items():
         for name, value in remembered.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -185,6 +194,6 @@ def averaged(networks: Sequence[nn.Module]) -> Generator[list[Tensor]]:
 
 @torch.no_grad()
 def set_moments(networks: Iterable[nn.Module], values: Iterable[Tensor]) -> None:
-    """Put back what `averaged` gave."""
-    for buffer, value in zip(moments(networks), values, strict=True):
+    """Put back what `averaged` gave; networks beyond those that it was given keep theirs."""
+    for buffer, value in zip(moments(networks), values, strict=False):
         buffer.copy_(value)

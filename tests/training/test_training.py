@@ -127,6 +127,42 @@ def test_resuming_anywhere_gives_the_bit_identical_run(
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "refusal"),
+    [
+        ("optimizer.momentum=0.9", "optimizer={momentum: 0.5, weight_decay: 0.25, clip_norm: 1}", ""),
+        ("ema=0", "ema=0.9", ""),
+        ("ema=0.9", "ema=0", ""),
+        ("margin={name: adaface}", "margin={name: cosface}", ""),
+        ("margin={name: cosface}", "margin={name: uniface}", ""),
+        ("optimizer.name=sgd", "optimizer.name=adamw", "optimizer.name: the checkpoint has the state of the other"),
+        ("optimizer.name=adamw", "optimizer.name=sgd", "optimizer.name: the checkpoint has the state of the other"),
+        ("optimizer.lr_factors={}", "optimizer.lr_factors={'output.*': 0.1}", "of another configuration .*group"),
+        ("network.options.scale=1", "network.options.scale=2", "of another configuration .*size mismatch"),
+    ],
+)
+def test_what_may_change_does_and_the_rest_is_refused(
+    tiny: Tiny, trained: Trained, first: str, then: str, refusal: str
+) -> None:
+    trained(tiny("steps=2", first))
+    config = tiny("steps=3", "resume=true", then, f"resume_changes=[steps, {then.split('=')[0].split('.')[0]}]")
+    if refusal:
+        with pytest.raises(UserError, match=refusal):
+            open_run(config)
+        return
+    run, _, _ = trained(config)
+    assert run.step == 3
+    (group,) = run.trainer.optimizer.param_groups
+    assert (group["momentum"], group["weight_decay"]) == (config.optimizer.momentum, config.optimizer.weight_decay)
+
+
+def test_an_average_that_begins_later_begins_at_the_weights(tiny: Tiny, trained: Trained) -> None:
+    before, _, _ = trained(tiny("steps=2"))
+    run = open_run(tiny("steps=3", "resume=true", "ema=0.9", "resume_changes=[steps, ema]"))
+    average = run.trainer.best_weights().state_dict()
+    assert all(torch.equal(value, average[name]) for name, value in before.trainer.network.state_dict().items())
+
+
 def test_a_run_that_died_before_its_first_checkpoint_starts_again(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
     """Also where an evaluation has left a model; one whose training came to its end is not touched."""
     protocol = "{protocol: synthetic, num_identities: 8, images_per_identity: 3, num_pairs: 20, size: 32x32}"
