@@ -99,7 +99,8 @@ class Run:
         self._last_result: dict[str, Any] | None = None
         self._last_step = 0
         self._first_record: dict[str, Any] | None = None
-        self._said_stuck = False
+        self._judged = False
+        """Whether `watch_progress` has looked."""
         self._loggers: list[Logger] = []
         self.passed_over: list[str] = []
         """What is wrong with checkpoints newer than the one this run was continued from."""
@@ -110,6 +111,9 @@ class Run:
 
     def open_loggers(self) -> None:
         if self.folder is not None and rank() == 0:
+            for record in read_metrics(self.folder):  # of a run that goes on
+                if record["kind"] == "train":
+                    self._judges(record)
             self._loggers = open_loggers(
                 RunInfo(
                     folder=self.folder,
@@ -134,16 +138,20 @@ class Run:
 
     def watch_progress(self, record: dict[str, Any]) -> None:
         """Say once, a tenth into the training, that it learns nothing, where `record` looks like the first one."""
-        self._first_record = self._first_record or record
-        if self._said_stuck or self.step < max(100, self.trainer.plan.total_steps // 10):
-            return
-        self._said_stuck = True
-        if is_stuck(self._first_record, record, self.trainer.plan.num_classes):
+        judged, first = self._judges(record)
+        if judged and is_stuck(first, record, self.trainer.plan.num_classes):
             self.warn(
-                f"the loss is {record['loss']:.4g}, as at the start ({self._first_record['loss']:.4g}), and people are"
+                f"the loss is {record['loss']:.4g}, as at the start ({first['loss']:.4g}), and people are"
                 " told apart no better than by chance: check the labels (faceprint data check), try a lower"
                 " optimizer.lr, a longer schedule.warmup or a smaller margin"
             )
+
+    def _judges(self, record: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+        """Whether the progress shows by this training record, and the first one."""
+        self._first_record = self._first_record or record
+        judges = not self._judged and record["step"] >= max(100, self.trainer.plan.total_steps // 10)
+        self._judged = self._judged or judges
+        return judges, self._first_record
 
     def dump(self, figures: Mapping[str, Any]) -> str:
         """Write `figures` about a failed step beside the run; returns a clause that says where, in rank 0."""

@@ -360,10 +360,29 @@ def test_a_loss_that_stays_at_chance_is_said_once(
 ) -> None:
     run = open_run(tiny("steps=200"))
     for run.step in range(10, 200, 10):
-        run.watch_progress({"loss": 8.0 if run.step == 10 else loss, "train_accuracy": accuracy})
+        run.watch_progress({"step": run.step, "loss": 8.0 if run.step == 10 else loss, "train_accuracy": accuracy})
     warnings = [line for line in lines(tmp_path / "run") if line["kind"] == "warning"]
     assert [line["step"] for line in warnings] == [100] * said
     assert all("no better than by chance: check the labels" in line["message"] for line in warnings)
+
+
+@pytest.mark.parametrize(("loss", "said"), [(7.9, 1), (6.0, 0)])
+def test_a_resumed_run_knows_its_first_loss(
+    tiny: Tiny, trained: Trained, tmp_path: Path, loss: float, said: int
+) -> None:
+    """It does not take the first one since for it, and says nothing twice."""
+    _, _, (record,) = trained(tiny("steps=2"))
+    (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps({**record, "loss": 8.0}) + "\n")
+    config = tiny("steps=200", "resume=true", "resume_changes=[steps]")
+    for step in (100, 110):
+        run = open_run(config)
+        for run.step in (step, step + 1):
+            run.watch_progress(run.log({**record, "step": run.step, "loss": loss, "train_accuracy": 0.1}))
+        run.step = step + 2
+        run.save_checkpoint()
+        run.close()
+    warnings = [line for line in lines(tmp_path / "run") if line["kind"] == "warning"]
+    assert [line["step"] for line in warnings] == [100] * said
 
 
 def test_tensorboard_gets_the_figures(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
