@@ -117,9 +117,11 @@ def take_all(path: Path, old: OldClasses, classifier: PartialFC | Heads) -> None
     taken = {name: value for name, value in old.state.items() if not MARGIN.match(name)}
     if isinstance(classifier, PartialFC):
         check_shape(path, old, classifier, classifier.num_classes)
-        first, last = (classifier.first_class + place for place in (0, classifier.num_local))
-        rows = slice(first * classifier.sub_centers, last * classifier.sub_centers)
-        taken = {name: value[rows] if name in BY_CLASS else value for name, value in taken.items()}
+    heads = {"": classifier} if isinstance(classifier, PartialFC) else dict(classifier.named_heads())
+    for prefix, head in heads.items():
+        rows = slice(*((head.first_class + place) * head.sub_centers for place in (0, head.num_local)))
+        for name in taken.keys() & {prefix + name for name in BY_CLASS}:
+            taken[name] = taken[name][rows]
     # What a margin remembers is of its own training; another margin's would not fit.
     fresh = {name: value for name, value in classifier.state_dict().items() if MARGIN.match(name)}
     try:
