@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import nn
+
 from faceprint import __version__
 from faceprint.config import Config
 from faceprint.distributed import by_first_rank, gather_objects, rank, together
 from faceprint.errors import UserError
 from faceprint.evaluation.pairs import PairSet
-from faceprint.evaluation.protocols import check_size, evaluate_pairs, load_protocol
+from faceprint.evaluation.protocols import check_size, evaluate_pairs, load_protocol, summarize
 from faceprint.files import write_whole
 from faceprint.inference.embedder import Embedder, network_embedder
 from faceprint.inference.folding import fold_norms
@@ -349,7 +352,10 @@ def open_run(config: Config) -> Run:
     if folder is not None:
         by_first_rank(lambda: check_folder(config, folder))
     pair_sets = [load_pairs(options, config.network.image_size) for options in config.evaluation.protocols]
+    for pairs in pair_sets[:1]:  # a metric that is none of its figures is seen now, and not at the first evaluation
+        figure(summarize(pairs.same.astype(np.float64), pairs), config.evaluation.metric)
     trainer = build_trainer(config)
+    check_batch(config.batch_size, trainer.network)
     for pairs in pair_sets:
         check_size(pairs, trainer.spec)  # now, and not after the first thousand steps
     run = Run(config, folder, claim, trainer, pair_sets)
@@ -359,6 +365,15 @@ def open_run(config: Config) -> Run:
         by_first_rank(lambda: add_to_manifest(folder, trainer, seed=config.seed, first_step=run.step))
     run.open_loggers()
     return run
+
+
+def check_batch(batch_size: int, network: nn.Module) -> None:
+    """Raise `UserError` for a batch that batch norm of embeddings has no variance of."""
+    if batch_size == 1 and any(isinstance(module, nn.BatchNorm1d) for module in network.modules()):
+        raise UserError(
+            "batch_size=1: batch norm needs at least 2 images in each process; take batch_size=2 or more, or, with"
+            " several processes, network.options.norm=syncbn"
+        )
 
 
 def claim_if_there(claim: Claim, folder: Path) -> None:

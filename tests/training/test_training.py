@@ -33,6 +33,9 @@ TIMES = {
 }
 
 
+PAIRS = "{protocol: synthetic, num_identities: 8, images_per_identity: 3, num_pairs: 20, size: 32x32}"
+
+
 def lines(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what the clock decides."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -434,6 +437,9 @@ def test_nothing_is_written_before_everything_is_checked(tiny: Tiny, tmp_path: P
         ("evaluation.protocols=[{images: x}]", "needs the key protocol"),
         ("data.identities=1", "at least 2 identities"),
         ("precision=fp16", "fp16 needs a CUDA device"),
+        ("batch_size=1", "batch_size=1: batch norm needs at least 2 images"),
+        (f"evaluation={{metric: acuracy, protocols: [{PAIRS}]}}", "evaluation.metric=acuracy: not a figure"),
+        (f"evaluation={{metric: tar_at_far.1e-4, protocols: [{PAIRS}]}}", "evaluation.metric=tar_at_far.1e-4: not a"),
         ("device=cuda", "'cuda' is not available" if not torch.cuda.is_available() else ""),
     ):
         if words:
