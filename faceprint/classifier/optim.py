@@ -66,13 +66,15 @@ class CentreOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Update the rows that have gradients since the last step."""
+        """Update the rows that have gradients since the last step. Without any there was none for this classifier."""
         assert closure is None
         centres_group, *other_groups = self.param_groups
         centres = self.classifier.centres
+        if centres.grad is None and not self.classifier.gradients:
+            return
         if centres.grad is not None:
             self._update(None, centres.grad.float(), centres_group)
-        elif self.classifier.gradients:
+        else:
             ((rows, grads),) = self.classifier.gradients
             self._update(rows, grads, centres_group)
             if self.lag is not None:
