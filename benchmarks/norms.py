@@ -22,7 +22,8 @@ from faceprint.models.norms import SwitchNorm2d
 from faceprint.recipe import validate
 from faceprint.training.guard import gradient_norm
 from faceprint.training.loop import add_gradients, update_weights
-from faceprint.training.setup import Trainer, build_trainer
+from faceprint.training.setup import build_trainer
+from faceprint.training.trainer import Trainer
 
 IDENTITIES = 512
 

@@ -25,7 +25,7 @@ from faceprint.models.names import FAMILIES
 from faceprint.models.norms import NORMS
 from faceprint.models.outputs import OUTPUTS
 from faceprint.registry import Table
-from faceprint.training.setup import LOSSES
+from faceprint.training.losses import LOSSES
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by `make reference` from the program; do not edit. -->\n\n"

@@ -36,7 +36,12 @@ def read_recipe(recipe: str) -> dict[str, Any]:
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml"):
         return {"recipe": path.stem, **_read_chain(path, ())}
-    raise unknown("recipe (and not a .yaml file)", recipe, list_recipes())
+    raise unknown_recipe(recipe, "recipe (and not a .yaml file)")
+
+
+def unknown_recipe(given: str, kind: str = "recipe") -> UserError:
+    """The error for a name that no bundled recipe has."""
+    return unknown(kind, given, list_recipes(), "`faceprint zoo`")
 
 
 def _read_chain(path: Path, above: tuple[str, ...]) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def _base_file(base: Any, path: Path) -> Path:
         return path.parent / base
     if base in list_recipes():
         return RECIPES / f"{base}.yaml"
-    raise unknown(f"base in {path} (and not a .yaml file)", base, list_recipes())
+    raise unknown_recipe(base, f"base in {path} (and not a .yaml file)")
 
 
 def _extend(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +136,8 @@ def _describe(item: Any, values: Mapping[str, Any]) -> str:
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
         allowed = sorted(_section(location[:-1], values).model_fields)
-        return str(unknown("key", key, [".".join([*location[:-1], name]) for name in allowed]))
+        names = [".".join([*location[:-1], name]) for name in allowed]
+        return str(unknown("key", key, names, "`faceprint zoo quickstart`"))
     if item["type"] == "missing":
         return f"key {key!r} is missing"
     if item["type"] == "literal_error":

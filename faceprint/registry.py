@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import Generic, TypeVar
 
 from faceprint.errors import UserError
@@ -12,14 +13,38 @@ from faceprint.errors import UserError
 T = TypeVar("T")
 
 
-def unknown(kind: str, given: object, allowed: list[str]) -> UserError:
-    """The error for a `given` name that is none of `allowed`: it names the nearest and lists them all."""
-    nearest = get_close_matches(str(given).lower(), [name.lower() for name in allowed], n=1, cutoff=0.5)
-    hint = ""
-    if nearest:
-        best = next(name for name in allowed if name.lower() == nearest[0])
-        hint = f" (nearest: {best!r})"
-    return UserError(f"unknown {kind} {given!r}{hint}; allowed: {', '.join(allowed) or 'none'}")
+MOST_LISTED = 20
+"""Names that an error lists; of more it shows those like the name given."""
+_FEW = 5
+
+
+def unknown(kind: str, given: object, allowed: Sequence[str], all_in: str = "") -> UserError:
+    """The error for a `given` name that is none of `allowed`: it names the nearest and lists them all.
+
+    `all_in` says what shows them all (a command); where it is given, more than `MOST_LISTED` names are not listed.
+    """
+    short = bool(all_in) and len(allowed) > MOST_LISTED
+    near = nearest(str(given), allowed, _FEW if short else 1)
+    hint = f" (nearest: {', '.join(map(repr, near))})" if near else ""
+    rest = f"{all_in} shows them all" if short else f"allowed: {', '.join(allowed) or 'none'}"
+    return UserError(f"unknown {kind} {given!r}{hint}; {rest}")
+
+
+def nearest(given: str, names: Sequence[str], most: int, likeness: float = 0.5) -> list[str]:
+    """Those of `names` that `given` may mean, at most `most`, the likest first.
+
+    What has folders in its name is compared by its last part too. `likeness` is the least there must be, from 0 to 1
+    (`difflib`), whatever the case of the letters.
+    """
+    matcher = SequenceMatcher(b=given.lower())
+
+    def like(form: str) -> float:
+        matcher.set_seq1(form)
+        return matcher.ratio()
+
+    found = {name: max(like(name.lower()), like(PurePosixPath(name.lower()).name)) for name in names}
+    ranked = sorted(found, key=lambda name: (found[name], name), reverse=True)
+    return [name for name in ranked if found[name] >= likeness][:most]
 
 
 class Table(Mapping[str, T], Generic[T]):

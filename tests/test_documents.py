@@ -259,6 +259,7 @@ def test_the_how_to_of_searches(tmp_path: Path) -> None:
         json.loads((tmp_path / f"{name}.json").read_text()) for name in ("megaface", "features", "mfr")
     )
     assert by_features["sizes"]["100"] == by_model["sizes"]["100"]
+    assert (by_features["intervals"]["people"], mfr["intervals"]["people"]) == (8, 8)
     assert by_model["sizes"]["100"]["num_searches"] == 8 * 4 * 3
     assert by_model["probe_noises"] == {"lines": 1, "matched": 1, "images": 1}
     assert [*mfr["sets"]] == ["all", "african", "asian"]
@@ -290,7 +291,9 @@ def test_the_how_to_of_ijb_and_thresholds(tmp_path: Path, monkeypatch: pytest.Mo
         name: json.loads((tmp_path / f"{name}.json").read_text()) for name in ("ijbc", "plain", "features", "search")
     }
     assert [results[name].get("flags") for name in results] == ["N1D1F1", "N0D0F0", "N1D1", "N1D1F1"]
-    assert json.loads((tmp_path / "identification.json").read_text())["num_enrolled"] == 20
+    identification = json.loads((tmp_path / "identification.json").read_text())
+    assert (identification["num_enrolled"], identification["intervals"]["people"]) == (20, 30)
+    assert results["search"]["intervals"]["people"] == 16
     assert json.loads((tmp_path / "calibration.json").read_text())["num_same"] == 84
 
 

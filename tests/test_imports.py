@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import faceprint
@@ -81,10 +81,14 @@ def test_import_and_help_do_not_load_torch() -> None:
 def test_help_is_quick() -> None:
     seconds: list[float] = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = os.times()
         subprocess.run([sys.executable, "-m", "faceprint", "--help"], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - started)
-    # The fastest of five: the others measure what else the machine was doing.
+        after = os.times()
+        used = after.children_user + after.children_system - before.children_user - before.children_system
+        assert used > 0
+        seconds.append(used)
+    # Of the processor, by one thread: what a user waits on an idle machine, whatever else this one does. The fastest of
+    # five, for what shares the processor's caches.
     assert min(seconds) < 0.5, seconds
 
 

@@ -16,7 +16,7 @@ from faceprint.cli import zoo as command
 from faceprint.config import Config
 from faceprint.models import create_model
 from faceprint.recipe import RECIPES, list_recipes, load_config
-from faceprint.training.setup import build_margin
+from faceprint.training.losses import build_margin
 from faceprint.training.zoo import number_text, zoo_row
 
 OWN = ["lfw_10min", "lfw_20min", "quickstart"]

@@ -183,6 +183,34 @@ def _max_over_processes(values: Tensor) -> Tensor:
     return values
 
 
+def _slope(logits: Tensor, positives: Tensor, reduced: Tensor, num_active: int, head: Head) -> Tensor:
+    """The gradient (B, c) of each sample's loss by its logits of a block; `reduced` (B,) is log sum_j exp(z_j)."""
+    smoothing = head.label_smoothing
+    slope = (logits - reduced[:, None]).exp_() if head.margin.loss == "softmax" else logits.sigmoid()
+    present = (positives >= 0).to(slope.dtype) * (1 - smoothing)
+    slope.scatter_add_(1, positives.clamp_min(0)[:, None], -present[:, None])
+    return slope.sub_(smoothing / num_active) if smoothing else slope
+
+
+def _through_product(by_scores: Tensor, block: _Block, x: Tensor, by_x: Tensor, by_weights: Tensor) -> None:
+    """From gradients by a block's scores (B, c K) to those by x (B, D), which are added to `by_x`, and by its weights,
+    which are put in `by_weights` (c K, D). `x` is in the type of products; the results are float32."""
+    along = None
+    if block.inverse is not None:
+        # score = x.w / |w|; its gradient by w is x / |w| - score w / |w|^2.
+        along = (by_scores * block.scores).sum(0) * block.inverse.square()
+        by_scores = by_scores * block.inverse
+    by_scores = by_scores.to(x.dtype)
+    if x.dtype == torch.float32:
+        torch.mm(by_scores.T, x, out=by_weights)
+        by_x.addmm_(by_scores, block.factors)
+    else:
+        by_weights.copy_(by_scores.T @ x)
+        by_x += by_scores @ block.factors
+    if along is not None:
+        by_weights.addcmul_(block.weights, along[:, None], value=-1)
+
+
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -237,7 +265,6 @@ class _CrossEntropy(torch.autograd.Function):
         x, norms, centres, bias, target, _, reduced, shares, *parameters = ctx.saved_tensors
         classes, head = ctx.classes, ctx.head
         shares = grads[0] * shares[:, None]
-        smoothing = head.label_smoothing
         count = (len(centres) // head.sub_centers if classes.rows is None else len(classes.rows)) * head.sub_centers
         by_x = torch.zeros_like(x)
         by_norms, by_target = torch.zeros_like(norms), torch.zeros_like(target)
@@ -249,13 +276,7 @@ class _CrossEntropy(torch.autograd.Function):
             inputs = [tensor.detach().requires_grad_() for tensor in (block.scores, target, norms)]
             with torch.enable_grad():
                 logits = _logits(inputs[0], inputs[1], block.positives, inputs[2], head)
-            slope = logits.detach()
-            slope = (slope - reduced[:, None]).exp_() if head.margin.loss == "softmax" else slope.sigmoid()
-            present = (block.positives >= 0).to(slope.dtype) * (1 - smoothing)
-            slope.scatter_add_(1, block.positives.clamp_min(0)[:, None], -present[:, None])
-            if smoothing:
-                slope -= smoothing / classes.num_active
-            slope *= shares
+            slope = _slope(logits.detach(), block.positives, reduced, classes.num_active, head).mul_(shares)
             found = torch.autograd.grad(logits, [*inputs, *parameters], slope, allow_unused=True)
             by_scores = found[0]
             for total, part in zip((by_target, by_norms, *by_parameters), found[1:], strict=True):
@@ -264,21 +285,7 @@ class _CrossEntropy(torch.autograd.Function):
             here = slice(block.first * head.sub_centers, block.first * head.sub_centers + len(block.weights))
             if by_bias is not None:
                 by_bias[here] = by_scores.sum(0)
-            along = None
-            if block.inverse is not None:
-                # score = x.w / |w|; its gradient by w is x / |w| - score w / |w|^2.
-                along = (by_scores * block.scores).sum(0) * block.inverse.square()
-                by_scores = by_scores * block.inverse
-            by_scores = by_scores.to(head.product)
-            place = by_weights[here]
-            if head.product == torch.float32:
-                torch.mm(by_scores.T, x, out=place)
-                by_x.addmm_(by_scores, block.factors)
-            else:
-                place.copy_(by_scores.T @ low)
-                by_x += by_scores @ block.factors
-            if along is not None:
-                place.addcmul_(block.weights, along[:, None], value=-1)
+            _through_product(by_scores, block, low, by_x, by_weights[here])
         _sum_over_processes(by_target)
         for total in by_parameters:
             _sum_over_processes(total)

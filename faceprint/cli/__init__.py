@@ -34,7 +34,7 @@ from faceprint.cli import (
     zoo,
 )
 from faceprint.cli.output import err
-from faceprint.errors import UserError
+from faceprint.errors import UserError, WorkerDied
 
 app = typer.Typer(
     name="faceprint",
@@ -91,6 +91,6 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=err, show_time=False, show_path=False)])
     try:
         app()
-    except UserError as error:
+    except (UserError, WorkerDied) as error:
         err.print(f"error: {error}", style="bold red", markup=False)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, UserError) else 1)

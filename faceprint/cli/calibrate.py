@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from faceprint.cli.evaluate import parse_options, score_model
+from faceprint.cli.model_options import ModelArgument
 from faceprint.cli.output import JsonOption, err, out, print_table, write_json
 from faceprint.errors import UserError
 
 if TYPE_CHECKING:
     from faceprint.evaluation.calibration import Calibration
+    from faceprint.evaluation.protocols import Evaluation
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model folder or an ONNX file.")],
+    model: ModelArgument,
     protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin or synthetic, as `faceprint eval`.")],
     assignments: Annotated[
         Optional[list[str]],
@@ -41,36 +43,16 @@ def calibrate(
 
     Example: faceprint calibrate runs/mine pairs images=crops pairs=pairs.csv --far 1e-3
     """
-    from faceprint.evaluation.calibration import calibrate as calibrate_scores
-    from faceprint.evaluation.calibration import check_support
-    from faceprint.evaluation.people import people_of
-    from faceprint.evaluation.protocols import PROTOCOLS, load_protocol, protocol_options
     from faceprint.inference.model_card import StoredCalibration
     from faceprint.inference.store_threshold import check_storable, store_threshold
 
-    if protocol not in PROTOCOLS:
-        raise UserError(f"calibrate takes pairs: {', '.join(PROTOCOLS)}; got {protocol!r}")
+    options = _read_options(protocol, assignments or [])
     check_storable(model, output)
-    options = parse_options(protocol, assignments or [])
-    if "plot" in options:
-        raise UserError("plot belongs to `faceprint eval`")
-    listed = load_protocol(protocol, {key: options[key] for key in protocol_options(protocol) if key in options})
-    check_support(far, int((~listed.same).sum()))  # before the images are embedded
-    flip = options.setdefault("flip", "false").lower() == "true"
+    _check_pairs(protocol, options, far)
+    flip = options["flip"].lower() == "true"
     embedder, outcome = score_model(model, protocol, options)
-    evaluation = outcome.evaluation
-    assert evaluation is not None
-    pairs = evaluation.pairs
-    people = people_of(pairs)
-    found = calibrate_scores(
-        evaluation.scores,
-        evaluation.same,
-        (people.number[pairs.first], people.number[pairs.second]),
-        far,
-        identities=people.rule,
-        replicates=replicates,
-        seed=seed,
-    )
+    assert outcome.evaluation is not None
+    found = _calibrate(outcome.evaluation, far, replicates, seed)
     stored = StoredCalibration(
         far=far,
         flip=flip,
@@ -87,6 +69,38 @@ def calibrate(
     )
     (err if json_target == "-" else out).print(f"stored in {target}", markup=False)
     write_json({**asdict(found), "flip": flip, "model": model, "output": str(target)}, json_target)
+
+
+def _read_options(protocol: str, assignments: list[str]) -> dict[str, str]:
+    from faceprint.evaluation.protocols import PROTOCOLS
+
+    if protocol not in PROTOCOLS:
+        raise UserError(f"calibrate takes pairs: {', '.join(PROTOCOLS)}; got {protocol!r}")
+    options = parse_options(protocol, assignments)
+    if "plot" in options:
+        raise UserError("plot belongs to `faceprint eval`")
+    return {"flip": "false", **options}
+
+
+def _check_pairs(protocol: str, options: dict[str, str], far: float) -> None:
+    """Raise `UserError` for pairs that are too few, before their images are embedded."""
+    from faceprint.evaluation.calibration import check_support
+    from faceprint.evaluation.protocols import load_protocol, protocol_options
+
+    listed = load_protocol(protocol, {key: options[key] for key in protocol_options(protocol) if key in options})
+    check_support(far, int((~listed.same).sum()))
+
+
+def _calibrate(evaluation: Evaluation, far: float, replicates: int, seed: int) -> Calibration:
+    from faceprint.evaluation.calibration import calibrate
+    from faceprint.evaluation.people import people_of
+
+    pairs = evaluation.pairs
+    people = people_of(pairs)
+    persons = people.number[pairs.first], people.number[pairs.second]
+    return calibrate(
+        evaluation.scores, evaluation.same, persons, far, identities=people.rule, replicates=replicates, seed=seed
+    )
 
 
 def _rows(found: Calibration) -> list[tuple[str, str, str]]:

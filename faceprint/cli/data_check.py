@@ -84,22 +84,17 @@ def stats(
 def _look(source: str, fast: bool, detector_model: str | None, workers: int | None) -> Check:
     from faceprint.data.check import check_source
     from faceprint.data.model_files import find_model
-    from faceprint.errors import WorkerDied
     from faceprint.training.open_set import open_set
 
     detector = find_model(detector_model) if detector_model else None
     with progress_bar("checking", "images") as progress:
-        try:
-            return check_source(
-                open_set(source),
-                decode=not fast,
-                workers=num_cores() if workers is None else workers,
-                detector_model=detector,
-                progress=progress,
-            )
-        except WorkerDied as error:
-            err.print(f"error: {error}", style="bold red", markup=False)
-            raise typer.Exit(1) from error
+        return check_source(
+            open_set(source),
+            decode=not fast,
+            workers=num_cores() if workers is None else workers,
+            detector_model=detector,
+            progress=progress,
+        )
 
 
 def _print_counts(found: Check, source: str, json_target: str | None) -> None:

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from faceprint.cli.data_check import SourceArgument
-from faceprint.cli.embed import InputOption, open_model
+from faceprint.cli.embed import open_model
+from faceprint.cli.model_options import BatchSizeOption, DeviceOption, InputOption, ModelArgument
 from faceprint.cli.output import JsonOption, err, print_table, progress_bar, write_json
 
 if TYPE_CHECKING:
     from faceprint.data.source import Source
     from faceprint.evaluation.pairs import PairSet
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model folder or an ONNX file.")]
-BatchOption = Annotated[int, typer.Option(min=1, help="Images the network computes at a time.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 OutputOption = Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for the lists.")]
 
 
@@ -39,7 +37,7 @@ def clean(
             help="Above this identities are alike. Default: what 9 in 10 images have to their identity.",
         ),
     ] = None,
-    batch_size: BatchOption = 64,
+    batch_size: BatchSizeOption = 64,
     overrides: InputOption = None,
     device: DeviceOption = "auto",
     json_target: JsonOption = None,
@@ -88,7 +86,7 @@ def overlap(
         ),
     ] = None,
     by: Annotated[str, typer.Option(help="Compare with the identities' centres or with all their images.")] = "centres",
-    batch_size: BatchOption = 64,
+    batch_size: BatchSizeOption = 64,
     overrides: InputOption = None,
     device: DeviceOption = "auto",
     json_target: JsonOption = None,

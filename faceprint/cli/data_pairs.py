@@ -8,8 +8,8 @@ from typing import Annotated, Optional
 import typer
 
 from faceprint.cli.data_check import SourceArgument
-from faceprint.cli.data_clean import BatchOption, DeviceOption
-from faceprint.cli.embed import InputOption, open_model
+from faceprint.cli.embed import open_model
+from faceprint.cli.model_options import BatchSizeOption, DeviceOption, InputOption
 from faceprint.cli.output import JsonOption, err, progress_bar, write_json
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ def make(
         Optional[str],
         typer.Option(metavar="MODEL", help="Take the pairs that this model finds hardest, instead of random ones."),
     ] = None,
-    batch_size: BatchOption = 64,
+    batch_size: BatchSizeOption = 64,
     overrides: InputOption = None,
     device: DeviceOption = "auto",
     json_target: JsonOption = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from faceprint.cli.model_options import ModelArgument
 from faceprint.cli.output import JsonOption, err, out, print_table, progress_bar, write_json
 from faceprint.cli.subject import INPUT_KEYS, count, is_made, load_pairs, read_options, source_opener
 from faceprint.errors import UserError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model folder or an ONNX file.")],
+    model: ModelArgument,
     protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="pairs, bin or synthetic.")] = "synthetic",
     assignments: Annotated[
         Optional[list[str]],

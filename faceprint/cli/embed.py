@@ -5,10 +5,19 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from faceprint.cli.model_options import (
+    AlignOption,
+    BatchSizeOption,
+    DetectorOption,
+    DeviceOption,
+    FlipOption,
+    InputOption,
+    ModelArgument,
+)
 from faceprint.cli.output import JsonOption, err, progress_bar, write_json
 from faceprint.errors import UserError
 
@@ -18,32 +27,17 @@ if TYPE_CHECKING:
 
     from faceprint.inference.embedder import Embedder, Given
 
-InputOption = Annotated[
-    Optional[list[str]],
-    typer.Option(
-        "--input",
-        metavar="KEY=VALUE",
-        help="What a foreign ONNX file takes: colour=rgb|bgr, mean=127.5, std=127.5, size=112x112 (the defaults).",
-    ),
-]
-AlignOption = Annotated[bool, typer.Option("--align", help="Images are photographs: find and crop the face in each.")]
-DetectorOption = Annotated[
-    Optional[str],
-    typer.Option(metavar="FILE", help="YuNet face detector (ONNX) for --align. Default: fetched from the OpenCV Zoo."),
-]
-FlipOption = Annotated[bool, typer.Option("--flip", help="Add the embedding of the mirror image, as published.")]
-
 
 def embed(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model folder or an ONNX file.")],
+    model: ModelArgument,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, and folders of them.")],
     output: Annotated[Path, typer.Option(metavar="FILE.npz", help="The file to write.")],
     flip: FlipOption = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images the network computes at a time.")] = 64,
+    batch_size: BatchSizeOption = 64,
     align: AlignOption = False,
     detector_model: DetectorOption = None,
     overrides: InputOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = "auto",
     json_target: JsonOption = None,
 ) -> None:
     """Write the embeddings of aligned faces: path (N,) and embedding float32 (N, D), each of length 1.

@@ -95,8 +95,8 @@ def evaluate(
     $FACEPRINT_CACHE or the user's cache folder). For an ONNX file that does not say what it takes: input.mean=127.5
     input.std=127.5 input.colour=rgb input.size=112x112.
 
-    Sets of pairs: intervals=1000 (draws of people for 95 % intervals; verification too), hardest=FILE.png (the pairs
-    that score most wrongly).
+    All but the analyses: intervals=1000, so many draws of people for 95 % intervals. Sets of pairs: hardest=FILE.png
+    (the pairs that score most wrongly).
 
     MODEL may be embeddings made elsewhere: .npz as `faceprint embed` writes it, .npy with names=FILE (one a line, in
     the order of the rows), a .bin matrix of the MegaFace devkit; for megaface also a folder with facescrub_features and
@@ -119,37 +119,45 @@ def evaluate(
         evaluate_zoo(model, [*([protocol] if protocol else []), *(assignments or [])], json_file)
         return
     from faceprint.evaluation.analyses import ANALYSES
+
+    measure = analyse if protocol in ANALYSES else _measure
+    measure(model, protocol, assignments or [], json_file)
+
+
+def _measure(model: str, protocol: str, assignments: list[str], json_file: str | None) -> None:
+    """One model on one protocol."""
     from faceprint.evaluation.embeddings import UnreadableImagesError
     from faceprint.evaluation.feature_files import MissingFeaturesError
     from faceprint.evaluation.megaface import is_devkit_folder
     from faceprint.evaluation.pairs import MissingImagesError
-    from faceprint.evaluation.protocols import PROTOCOLS, SUITES
-    from faceprint.plot_extra import check_plotting
 
-    if protocol in ANALYSES:
-        analyse(model, protocol, assignments or [], json_file)
-        return
-    options = parse_options(protocol, assignments or [])
+    options = parse_options(protocol, assignments)
     plot, hardest = options.pop("plot", None), options.pop("hardest", None)
     draws = count("intervals", options, 1000, 100_000) if "intervals" in options else 0
     check_writable(json_file, plot, hardest)
-    if draws and protocol not in (*PROTOCOLS, *SUITES):
-        raise UserError(f"intervals are for sets of pairs: {', '.join([*PROTOCOLS, *SUITES])}")
+    _check_extras(protocol, plot, hardest)
+    devkit, data = protocol == "megaface" and is_devkit_folder(Path(model)), data_name(protocol, options)
+    with launched():
+        try:
+            scored = _score_devkit(model, options, draws) if devkit else _score(model, protocol, options, draws)[1]
+        except (MissingImagesError, MissingFeaturesError, UnreadableImagesError) as error:
+            for line in error.lines():  # the message itself shows the first ones
+                err.print(line, markup=False)
+            raise
+        _show(scored, data, plot, json_file, hardest)
+
+
+def _check_extras(protocol: str, plot: str | None, hardest: str | None) -> None:
+    """Raise `UserError` for what is asked for besides the figures, and this protocol does not have."""
+    from faceprint.evaluation.protocols import PROTOCOLS
+    from faceprint.plot_extra import check_plotting
+
     if hardest and protocol not in PROTOCOLS:
         raise UserError(f"hardest is for one set of pairs: {', '.join(PROTOCOLS)}")
     if plot is not None:
         check_plotting()
     if plot is not None and protocol not in PROTOCOLS:
         raise UserError(f"plot shows one set of pairs, and {protocol} is none; it is for {', '.join(PROTOCOLS)}")
-    devkit, data = protocol == "megaface" and is_devkit_folder(Path(model)), data_name(protocol, options)
-    with launched():
-        try:
-            scored = _score_devkit(model, options) if devkit else _score(model, protocol, options, draws)[1]
-        except (MissingImagesError, MissingFeaturesError, UnreadableImagesError) as error:
-            for line in error.lines():  # the message itself shows the first ones
-                err.print(line, markup=False)
-            raise
-        _show(scored, data, plot, json_file, hardest)
 
 
 def score_model(model: str, protocol: str, options: dict[str, str]) -> tuple[Embedder, Outcome]:
@@ -178,7 +186,7 @@ def _score(model: str, protocol: str, options: dict[str, str], draws: int = 0) -
         )
 
 
-def _score_devkit(folder: str, options: dict[str, str]) -> Outcome:
+def _score_devkit(folder: str, options: dict[str, str], draws: int) -> Outcome:
     """A folder of features in the layout of the MegaFace devkit."""
     from faceprint.evaluation.megaface import DevkitFeatures
     from faceprint.evaluation.outcome import score_test
@@ -187,7 +195,8 @@ def _score_devkit(folder: str, options: dict[str, str]) -> Outcome:
     device = options.pop("device", "auto")
     if wrong := [key for key in SOURCE_KEYS if key in options]:
         raise UserError(f"{', '.join(wrong)}: for a model; {folder} has embeddings that are made")
-    return score_test(DevkitFeatures(Path(folder)), load_test("megaface", options), device=device, comparing=_comparing)
+    source, test = DevkitFeatures(Path(folder)), load_test("megaface", options)
+    return score_test(source, test, device=device, draws=draws, comparing=_comparing)
 
 
 def _comparing() -> AbstractContextManager[Progress]:

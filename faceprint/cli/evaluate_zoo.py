@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from faceprint.cli.output import err, print_table, progress_bar, write_json
 from faceprint.cli.subject import count, flag, is_first, launched, read_options
 from faceprint.errors import UserError
-from faceprint.registry import unknown
 
 if TYPE_CHECKING:
     from faceprint.evaluation.embeddings import Progress
@@ -23,7 +22,7 @@ COLUMNS = ("figure", "ours", "published", "note")
 
 def evaluate_zoo(recipe: str, assignments: Sequence[str], json_file: str | None) -> None:
     """Measure one recipe, or "all" of them, with the models and the data that are there; print ours and published."""
-    from faceprint.recipe import list_recipes, load_config
+    from faceprint.recipe import list_recipes, load_config, unknown_recipe
     from faceprint.training.pretrained import candidates, is_model, measure_row, models_folder, table_result
 
     options = read_options(list(assignments), list(KEYS), "eval RECIPE")
@@ -32,7 +31,7 @@ def evaluate_zoo(recipe: str, assignments: Sequence[str], json_file: str | None)
     draws = count("intervals", options, 1000, 100_000) if "intervals" in options else 0
     known = list_recipes()
     if recipe not in ("all", *known):
-        raise unknown("recipe", recipe, ["all", *known])
+        raise unknown_recipe(recipe, "recipe (and not all)")
     wanted = [name for name in known if load_config(name).published] if recipe == "all" else [recipe]
     if recipe == "all" and is_model(models):
         raise UserError(f"{models} is one model; all rows need a folder of models named after their recipes")

@@ -9,15 +9,15 @@ from typing import Annotated, Optional
 
 import typer
 
-from faceprint.cli.embed import (
+from faceprint.cli.embed import cropped, embed_shown, find_images, open_model
+from faceprint.cli.model_options import (
     AlignOption,
+    BatchSizeOption,
     DetectorOption,
+    DeviceOption,
     FlipOption,
     InputOption,
-    cropped,
-    embed_shown,
-    find_images,
-    open_model,
+    ModelArgument,
 )
 from faceprint.cli.output import JsonOption, err, print_table, write_json
 from faceprint.errors import UserError
@@ -29,7 +29,6 @@ app = typer.Typer(
 )
 
 GalleryArgument = Annotated[Path, typer.Argument(metavar="FILE.gallery", help="The gallery.")]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model folder or an ONNX file.")]
 
 
 @app.command("add")
@@ -43,11 +42,11 @@ def add(
         Optional[str], typer.Option(help="Whose images these are. Default: their folders' names.")
     ] = None,
     flip: FlipOption = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images the network computes at a time.")] = 64,
+    batch_size: BatchSizeOption = 64,
     align: AlignOption = False,
     detector_model: DetectorOption = None,
     overrides: InputOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = "auto",
     json_target: JsonOption = None,
 ) -> None:
     """Enrol people: the embeddings of their images are kept, the images are not.

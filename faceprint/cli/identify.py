@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from faceprint.cli.embed import AlignOption, DetectorOption, InputOption, cropped, embed_shown, find_images, open_model
-from faceprint.cli.gallery import GalleryArgument, ModelArgument
+from faceprint.cli.embed import cropped, embed_shown, find_images, open_model
+from faceprint.cli.gallery import GalleryArgument
+from faceprint.cli.model_options import (
+    AlignOption,
+    BatchSizeOption,
+    DetectorOption,
+    DeviceOption,
+    InputOption,
+    ModelArgument,
+)
 from faceprint.cli.output import JsonOption, err, print_table, write_json
 from faceprint.errors import UserError
 
@@ -30,11 +38,11 @@ def identify(
         Optional[float],
         typer.Option(help="Similarity above which it is that person. Default: the one stored with the model."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images the network computes at a time.")] = 64,
+    batch_size: BatchSizeOption = 64,
     align: AlignOption = False,
     detector_model: DetectorOption = None,
     overrides: InputOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = "auto",
     json_target: JsonOption = None,
 ) -> None:
     """Who of a gallery is it? For each image the nearest people, by the nearest of their images, or nobody.

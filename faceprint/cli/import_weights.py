@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from faceprint.cli.embed import InputOption
+from faceprint.cli.model_options import InputOption
 from faceprint.cli.output import JsonOption, err, print_table, write_json
 
 

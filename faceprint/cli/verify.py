@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from faceprint.cli.embed import AlignOption, DetectorOption, InputOption, cropped, open_model
+from faceprint.cli.embed import cropped, open_model
+from faceprint.cli.model_options import AlignOption, DetectorOption, DeviceOption, InputOption, ModelArgument
 from faceprint.cli.output import JsonOption, err, out, write_json
 from faceprint.errors import UserError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a model folder or an ONNX file.")],
+    model: ModelArgument,
     first: Annotated[Path, typer.Argument(metavar="A", help="An aligned face.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
     threshold: Annotated[
@@ -32,7 +33,7 @@ def verify(
     align: AlignOption = False,
     detector_model: DetectorOption = None,
     overrides: InputOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = "auto",
     json_target: JsonOption = None,
 ) -> None:
     """Compare two faces: their similarity, the cosine of their embeddings, and whether it is above the threshold.

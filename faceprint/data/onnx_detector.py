@@ -15,7 +15,7 @@ from faceprint.data.anchors import Candidates, Floats, Layout, recognise
 from faceprint.data.detection import LONGER_SIDES, Face, check_image, check_threshold, resize
 from faceprint.data.images import Image
 from faceprint.errors import UserError
-from faceprint.onnx_extra import require
+from faceprint.onnx_extra import require, session_options
 
 _MAX_MODEL_BYTES = 1 << 30
 _MAX_SIDE = 4096  # of a fixed input
@@ -158,9 +158,7 @@ def _fixed_size(shape: Sequence[Any], path: Path) -> tuple[int, int] | None:
 
 def _open_session(path: Path) -> Any:
     runtime = require("onnxruntime")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1  # several processes share the cores
+    options = session_options(1)  # several processes share the cores
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [name for name in wanted if name in runtime.get_available_providers()]
     try:

@@ -57,16 +57,24 @@ def plain_open_set(scores: NDArray[np.floating[Any]], mates: NDArray[np.bool_], 
 
     None in a closed set.
     """
-    mated = ranks > 0
-    if mated.all():
+    if (ranks > 0).all():
         return None
-    own = np.where(mates[mated], scores[mated], -np.inf).max(axis=1)
-    highest = scores[~mated].max(axis=1)
-    never = float(min(own.min(), highest.min())) - 1  # a mate behind another is not found, whatever T
-    found = np.where(ranks[mated] == 1, own, never)
+    own, highest = open_set_scores(scores, mates, ranks)
+    seen = own[np.isfinite(own)]
+    never = float(min(seen.min(initial=np.inf), highest.min())) - 1  # a mate behind another is not found, whatever T
+    found = np.maximum(own, never)
     curve = metrics.roc(np.append(found, highest), np.arange(len(scores)) < len(found))
     real = (curve.thresholds >= never) | (found.min() > never)
     return plain_curve("identification_det", curve.far[real], 1 - curve.tar[real], of)
+
+
+def open_set_scores(
+    scores: NDArray[np.floating[Any]], mates: NDArray[np.bool_], ranks: Ints
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """The mate's score of each search that has one (M,), -inf where it is not first; the highest of each other (S,)."""
+    mated = ranks > 0
+    own = np.where(mates[mated], scores[mated], -np.inf).max(axis=1)
+    return np.where(ranks[mated] == 1, own, -np.inf), scores[~mated].max(axis=1)
 
 
 def thin(x: Floats, y: Floats, max_points: int = MAX_POINTS) -> tuple[Floats, Floats]:

@@ -15,6 +15,7 @@ from faceprint.evaluation.curves import plain_roc
 from faceprint.evaluation.embeddings import Embeds
 from faceprint.evaluation.figures import figures
 from faceprint.evaluation.hardest import hardest
+from faceprint.evaluation.ijb_files import EDITIONS
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.protocols import Evaluation
 from faceprint.evaluation.result import AboutData, AboutModel, Curve, Histogram, Result, WorstPair
@@ -55,7 +56,7 @@ def describe(scored: Scored, *, data: str, part: str = "", recipe: str | None = 
     `data` names what was tested on, `part` what part of it, `recipe` the row of the zoo that the model is of.
     """
     result = scored.result
-    title = set_title(str(result["protocol"]), data) + (f", {part}" if part else "")
+    title = _title(result, data) + (f", {part}" if part else "")
     sets = [(name or title, evaluation) for name, evaluation in scored.evaluations.items()]
     return Result(
         protocol=result["protocol"],
@@ -99,6 +100,13 @@ def about_network(embedder: Embeds, *, flip: bool) -> AboutModel:
         "provenance": card.provenance,
     }
     return about.model_copy(update=said)
+
+
+def _title(result: Mapping[str, Any], data: str) -> str:
+    """That of 1:N tells itself from that of 1:1 on the same images: the figures are not comparable."""
+    if result["protocol"] == "ijb_1n":
+        return f"{EDITIONS[result['set']].title} 1:N"
+    return set_title(str(result["protocol"]), data)
 
 
 def set_title(protocol: str, data: str) -> str:

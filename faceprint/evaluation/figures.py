@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from faceprint.evaluation.ijb_files import EDITIONS
 from faceprint.evaluation.megaface import among
 from faceprint.evaluation.mfr import SET_NAMES
 from faceprint.evaluation.result import Figure, Interval
@@ -76,20 +75,21 @@ def _of_pairs(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
 
 
 def _drawn(intervals: Mapping[str, Any] | None) -> dict[str, Interval]:
-    """Those of `interval_result`, but for those without width, which say nothing."""
+    """Those of a result's `intervals` by name, but for those without width, which say nothing."""
     if intervals is None:
         return {}
     method = f"{intervals['draws']:,} bootstrap draws of {intervals['people']:,} people ({intervals['people_rule']})"
+    held = dict.fromkeys(intervals.get("held", []), "; at the threshold of the whole set")
     return {
-        name: Interval(low=row["low"], high=row["high"], level=intervals["level"], method=method)
+        name: Interval(low=row["low"], high=row["high"], level=intervals["level"], method=method + held.get(name, ""))
         for name, row in intervals["figures"].items()
         if row["low"] < row["high"]
     }
 
 
 def _tars(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
-    """Those of templates: by the exact rule and, where it is there, by the nearest."""
-    same = result.get("num_same")
+    """Those of templates: by the exact rule, which alone draws are made of, and, where it is there, by the nearest."""
+    same, drawn = result.get("num_same"), _drawn(result.get("intervals"))
     for keys, suffix in (
         (("tar_at_far", "false_accepts"), ""),
         (("tar_at_nearest_far", "false_accepts_nearest"), NEAREST_RULE),
@@ -97,7 +97,10 @@ def _tars(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
         tars, accepts = (result.get(key, {}) for key in keys)
         for far, tar in tars.items():
             said: dict[str, Any] = {"false_accepts": accepts[far]} if far in accepts else {}
-            said["rule"] = str(result.get("flags", ""))
+            said |= {
+                "rule": str(result.get("flags", "")),
+                "interval": None if suffix else drawn.get(f"tar_at_far_{far}"),
+            }
             name = f"TAR@FAR={far}{suffix}"
             yield (
                 _rate(title, name, tar, round((1 - tar) * same), same, **said)
@@ -107,11 +110,13 @@ def _tars(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
 
 
 def _megaface(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
+    drawn = _drawn(result.get("intervals"))
     for size, each in result["sizes"].items():
         of_size = title + among(int(size))
         for rank, rate in each["rank"].items():
             missed = round((1 - rate) * each["num_searches"])
-            yield _rate(of_size, f"rank-{rank}", rate, missed, each["num_searches"])
+            interval = drawn.get(f"{size} rank_{rank}")
+            yield _rate(of_size, f"rank-{rank}", rate, missed, each["num_searches"], interval=interval)
         for mode, curve in each["verification"].items():
             impostors = "" if mode == "devkit" else f", {mode}"
             missed = round((1 - curve["tpr"]) * each["num_genuine"])
@@ -123,10 +128,12 @@ def _megaface(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
                 each["num_genuine"],
                 false_accepts=curve["false_accepts"],
                 rule=f"{curve['impostors']:,} impostors, mode {mode}",
+                interval=drawn.get(f"{size} tpr_{mode}"),
             )
 
 
 def _mfr(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
+    drawn = _drawn(result.get("intervals"))
     for name, each in result["sets"].items():
         yield _rate(
             f"{title}-{SET_NAMES.get(name, name.title())}",
@@ -136,43 +143,72 @@ def _mfr(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
             each["num_same"],
             false_accepts=each["false_accepts"],
             rule=f"{each['num_images']:,} images of {each['num_identities']:,} people",
+            interval=drawn.get(f"tar_{name}"),
         )
     if "ranking" in result:
-        yield Figure(set=title, name="ranking", value=result["ranking"], rule="0.25 MASK + 0.75 ALL")
+        rule, interval = "0.25 MASK + 0.75 ALL", drawn.get("ranking")
+        yield Figure(set=title, name="ranking", value=result["ranking"], rule=rule, interval=interval)
 
 
 def _identification(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     """By the names of ISO/IEC 19795-1 and NIST."""
     mated, strangers = result["num_mated_searches"], result["num_non_mated_searches"]
+    drawn = _drawn(result.get("intervals"))
     closed = f"{result['num_enrolled']:,} enrolled, no threshold"
     for rank, rate in result["fnir_at_rank"].items():
-        yield _error_rate(title, f"FNIR at rank {rank}", round(rate * mated), mated, rule=closed)
+        errors, interval = round(rate * mated), drawn.get(f"fnir_at_rank_{rank}")
+        yield _error_rate(title, f"FNIR at rank {rank}", errors, mated, rule=closed, interval=interval)
     for point in result["identification_det"]:
-        missed, rule = (
-            round(point["fnir"] * mated),
-            f"threshold {point['threshold']:.4f}, rank 1, {strangers:,} non-mated",
-        )
-        name, found = f"FNIR@FPIR={point['fpir']}", point["false_positives"]
-        yield _error_rate(title, name, missed, mated, false_accepts=found, rule=rule)
+        yield from _at_fpir(point, mated, strangers, drawn, title)
     for point in result["comparison_det"]:
-        missed, rule = round(point["fnmr"] * mated), f"threshold {point['threshold']:.4f}, all comparisons"
-        name, found = f"FNMR@FMR={point['fmr']}", point["false_matches"]
-        yield _error_rate(title, name, missed, mated, false_accepts=found, rule=rule)
+        errors, interval = round(point["fnmr"] * mated), drawn.get(f"fnmr_at_fmr_{point['fmr']}")
+        said = {"false_accepts": point["false_matches"], "rule": f"threshold {point['threshold']:.4f}, all comparisons"}
+        yield _error_rate(title, f"FNMR@FMR={point['fmr']}", errors, mated, interval=interval, **said)
+
+
+def _at_fpir(
+    point: Mapping[str, Any], mated: int, strangers: int, drawn: Mapping[str, Interval], title: str
+) -> Iterator[Figure]:
+    """FNIR, and what searches find at the threshold: FPIR itself, and selectivity."""
+    fpir, found = point["fpir"], point["false_positives"]
+    rule = f"threshold {point['threshold']:.4f}, rank 1, {strangers:,} non-mated"
+    missed, interval = round(point["fnir"] * mated), drawn.get(f"fnir_at_fpir_{fpir}")
+    yield _error_rate(title, f"FNIR@FPIR={fpir}", missed, mated, false_accepts=found, rule=rule, interval=interval)
+    interval = drawn.get(f"fpir_at_fpir_{fpir}")
+    yield _error_rate(title, f"FPIR at T of FPIR={fpir}", found, strangers, rule=rule, interval=interval)
+    name, interval = f"selectivity at T of FPIR={fpir}", drawn.get(f"selectivity_at_fpir_{fpir}")
+    yield Figure(set=title, name=name, value=point["selectivity"], unit="number", rule=rule, interval=interval)
 
 
 def _ijb_1n(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
-    """As published: ranks over the searches of both galleries, TPIR as the mean of the two."""
-    of_set = f"{EDITIONS[result['set']].title} 1:N"
-    sides = list(result["galleries"].values())
-    mated = sum(side["num_mated"] for side in sides)
-    for rank, rate in result["rank"].items():
-        missed = mated - sum(side["hits"][rank] for side in sides)
-        yield _rate(of_set, f"rank-{rank}", rate, missed, mated, rule=f"{result['flags']}, both galleries")
+    """As published: ranks over the searches of both galleries, TPIR as the mean of the two; then each by itself."""
+    drawn, sides = _drawn(result.get("intervals")), result["galleries"]
+    hits = {rank: sum(side["hits"][rank] for side in sides.values()) for rank in result["rank"]}
+    both = {**result, "hits": hits, "num_mated": sum(side["num_mated"] for side in sides.values())}
+    yield from _of_ranks(both, title, f"{result['flags']}, both galleries", drawn)
+    for rate, fpir, name in _tpirs(result):
+        rule, interval = f"{result['flags']}, mean of both galleries", drawn.get(f"{rate}_{fpir}")
+        yield Figure(set=title, name=name, value=result[rate][fpir], rule=rule, interval=interval)
+    for gallery, side in sides.items():
+        of_side, start = f"{title}, {gallery}", f"{gallery} "
+        own = {name.removeprefix(start): each for name, each in drawn.items() if name.startswith(start)}
+        yield from _of_ranks(side, of_side, result["flags"], own)
+        for rate, fpir, name in _tpirs(side):
+            missed, interval = round((1 - side[rate][fpir]) * side["num_mated"]), own.get(f"{rate}_{fpir}")
+            said = {"rule": result["flags"], "interval": interval}
+            yield _rate(of_side, name, side[rate][fpir], missed, side["num_mated"], **said)
+
+
+def _of_ranks(side: Mapping[str, Any], title: str, rule: str, drawn: Mapping[str, Interval]) -> Iterator[Figure]:
+    for rank, rate in side["rank"].items():
+        missed, interval = side["num_mated"] - side["hits"][rank], drawn.get(f"rank_{rank}")
+        yield _rate(title, f"rank-{rank}", rate, missed, side["num_mated"], rule=rule, interval=interval)
+
+
+def _tpirs(side: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Key, FPIR and name of every TPIR that there is, by the exact rule and by the published one."""
     for key, suffix in (("tpir_at_fpir", ""), ("tpir_at_fpir_published", ", published rule")):
-        for fpir, rate in result[key].items():
-            if rate is not None:
-                rule = f"{result['flags']}, mean of both galleries"
-                yield Figure(set=of_set, name=f"TPIR@FPIR={fpir}{suffix}", value=rate, rule=rule)
+        yield from ((key, fpir, f"TPIR@FPIR={fpir}{suffix}") for fpir, rate in side[key].items() if rate is not None)
 
 
 def _fairness(result: Mapping[str, Any], title: str) -> Iterator[Figure]:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from faceprint.data.fingerprint import files_fingerprint
 from faceprint.data.images import read_image
 from faceprint.data.lists import read_image_list
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
-from faceprint.evaluation.curves import plain_cmc, plain_open_set, sampled_roc
+from faceprint.evaluation.curves import open_set_scores, plain_cmc, plain_open_set, sampled_roc
+from faceprint.evaluation.drawn_rates import DrawnRate, HeldRates, allowed
 from faceprint.evaluation.embeddings import EmbeddingSet, ImageSet
+from faceprint.evaluation.intervals import Floats, Ints, PersonDraws, drawn_intervals
 from faceprint.evaluation.tasks import ResultTable
 from faceprint.evaluation.templates import pool_templates
 
-Ints = NDArray[np.int64]
 Floats32 = NDArray[np.float32]
 
 RANKS = (1, 5, 10, 20, 50)
@@ -50,14 +51,17 @@ class Identification:
     people: Ints
     num_gallery: int
 
-    def score(self, embeddings: EmbeddingSet) -> dict[str, Any]:
-        """Raises `UserError` for embeddings that are not finite, and for more comparisons than fit in memory."""
+    def score(self, embeddings: EmbeddingSet, *, draws: int = 0) -> dict[str, Any]:
+        """With `draws` also `intervals` (`search_intervals`).
+
+        Raises `UserError` for embeddings that are not finite, and for more comparisons than fit in memory.
+        """
         scores, enrolled = self._scores(embeddings)
         probes = self.people[self.num_gallery :]
         ranks = metrics.mate_ranks(scores, probes, enrolled)
         mates = probes[:, None] == enrolled
         failed = sum(row < self.num_gallery for row in embeddings.unreadable)
-        return {
+        result: dict[str, Any] = {
             "protocol": "identification",
             "terms": TERMS,
             "num_gallery_images": self.num_gallery,
@@ -75,6 +79,8 @@ class Identification:
                 *filter(None, [plain_open_set(scores, mates, ranks)]),
             ],
         }
+        drawn = {"intervals": search_intervals(result, scores, mates, ranks, probes, draws)} if draws else {}
+        return {**result, **drawn}
 
     def _scores(self, embeddings: EmbeddingSet) -> tuple[Floats32, Ints]:
         """Cosines of probes with enrolled people (Q, G), -1 where one of the two could not be read; the people (G,)."""
@@ -159,6 +165,53 @@ def comparison_det(scores: Floats32, mates: NDArray[np.bool_]) -> list[dict[str,
         {"fmr": fmr, "threshold": point.threshold, "false_matches": point.false_accepts, "fnmr": 1 - point.tar}
         for fmr, point in points.items()
     ]
+
+
+def search_intervals(
+    result: Mapping[str, Any],
+    scores: Floats32,
+    mates: NDArray[np.bool_],
+    ranks: Ints,
+    probes: Ints,
+    draws: int,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The 95 % interval of each figure of `result`, by draws of the people whom the `probes` (Q,) show.
+
+    A search weighs as often as its person is drawn; the people enrolled stay as they are. FNIR@FPIR: the threshold is
+    that of the drawn searches without mate. FPIR and selectivity at each threshold, and FNMR, are at those of all
+    searches (`held`).
+    """
+    numbers, owner = np.unique(probes, return_inverse=True)
+    drawn, mated = PersonDraws(len(numbers), draws, seed), ranks > 0
+    own, highest = open_set_scores(scores, mates, ranks)
+    rate = DrawnRate(own, owner[mated], highest, owner[~mated])
+    strangers = np.bincount(owner[~mated], minlength=len(numbers))
+    fpirs = [point["fpir"] for point in result["identification_det"]]
+    at_ranks = {f"fnir_at_rank_{rank}": (ranks > int(rank), mated) for rank in result["fnir_at_rank"]}
+    closed = HeldRates(owner, len(numbers), at_ranks)
+    held = HeldRates(owner, len(numbers), dict(_at_held_thresholds(result, scores, mates)))
+
+    def measure(times: Ints) -> Floats:
+        tpirs = rate(times, allowed([float(fpir) for fpir in fpirs], int(times @ strangers)))
+        return np.concatenate([closed(times), 1 - tpirs, held(times)])
+
+    names = [*closed.names, *(f"fnir_at_fpir_{fpir}" for fpir in fpirs), *held.names]
+    made = drawn.said("labels of the probes; the gallery stays")
+    return {**made, "held": held.names, "figures": drawn_intervals(drawn, names, measure)}
+
+
+def _at_held_thresholds(
+    result: Mapping[str, Any], scores: Floats32, mates: NDArray[np.bool_]
+) -> Iterator[tuple[str, tuple[ArrayLike, ArrayLike]]]:
+    """What is found at each threshold of `result`, and of how many, by search."""
+    mated, own = mates.any(axis=1), np.where(mates, scores, -np.inf).max(axis=1)
+    for point in result["identification_det"]:
+        others = np.count_nonzero((scores > point["threshold"]) & ~mates, axis=1)
+        yield f"fpir_at_fpir_{point['fpir']}", (~mated & (others > 0), ~mated)
+        yield f"selectivity_at_fpir_{point['fpir']}", (others, np.ones(len(scores)))
+    for point in result["comparison_det"]:
+        yield f"fnmr_at_fmr_{point['fmr']}", (mated & (own <= point["threshold"]), mated)
 
 
 def _fnir_at_rank(ranks: Ints, enrolled: int) -> dict[str, float]:

@@ -16,8 +16,9 @@ from faceprint.data.fingerprint import bytes_fingerprint, files_fingerprint
 from faceprint.data.images import read_image
 from faceprint.errors import UserError
 from faceprint.evaluation import metrics
-from faceprint.evaluation.curves import plain_cmc, plain_open_set, sampled_roc
+from faceprint.evaluation.curves import open_set_scores, plain_cmc, plain_open_set, sampled_roc
 from faceprint.evaluation.embeddings import EmbeddingSet, ImageSet
+from faceprint.evaluation.ijb_draws import GallerySearches, gallery_intervals, pair_intervals
 from faceprint.evaluation.ijb_files import (
     EDITIONS,
     Enrolled,
@@ -111,17 +112,21 @@ class TemplateVerification:
     def images(self) -> ImageSet:
         return self.faces.images
 
-    def score(self, embeddings: EmbeddingSet) -> dict[str, Any]:
-        """Raises `UserError` for embeddings that are not finite."""
+    def score(self, embeddings: EmbeddingSet, *, draws: int = 0) -> dict[str, Any]:
+        """With `draws` also `intervals` (`pair_intervals`). Raises `UserError` for embeddings that are not finite."""
         templates = self.faces.templates(embeddings)
         scores = template_scores(templates, self.pairs.first, self.pairs.second)
+        tars = tar_by_both_rules(scores, self.pairs.same)
+        fars = list(tars["tar_at_far"])
+        drawn = {"intervals": pair_intervals(scores, self.pairs, fars, draws)} if draws and fars else {}
         return {
             "protocol": self.faces.edition,
             **self.faces.described(embeddings, templates),
             "num_pairs": len(scores),
             "num_same": int(np.count_nonzero(self.pairs.same)),
             "num_different": int(np.count_nonzero(~self.pairs.same)),
-            **tar_by_both_rules(scores, self.pairs.same),
+            **tars,
+            **drawn,
             "curves": [sampled_roc(scores, self.pairs.same)],
         }
 
@@ -152,11 +157,16 @@ class TemplateSearch:
     def images(self) -> ImageSet:
         return self.faces.images
 
-    def score(self, embeddings: EmbeddingSet) -> dict[str, Any]:
-        """Raises `UserError` for embeddings that are not finite, and listed templates without image."""
+    def score(self, embeddings: EmbeddingSet, *, draws: int = 0) -> dict[str, Any]:
+        """With `draws` also `intervals` (`gallery_intervals`).
+
+        Raises `UserError` for embeddings that are not finite, and listed templates without image.
+        """
         templates = self.faces.templates(embeddings)
         found = {name: search_gallery(templates, gallery, self.probes) for name, gallery in self.galleries.items()}
         curves = [{**curve, "set": f", {name}"} for name, each in found.items() for curve in each.pop("curves")]
+        searches = {name: each.pop("searches") for name, each in found.items()}
+        drawn = {"intervals": gallery_intervals(self.probes.subjects, searches, RANKS, FPIRS, draws)} if draws else {}
         return {
             "protocol": "ijb_1n",
             "set": self.faces.edition,
@@ -164,6 +174,7 @@ class TemplateSearch:
             "num_probes": len(self.probes.templates),
             "galleries": found,
             **_over_galleries(list(found.values())),
+            **drawn,
             "curves": curves,
         }
 
@@ -241,7 +252,7 @@ def tar_by_both_rules(scores: NDArray[np.floating[Any]], same: NDArray[np.bool_]
 
 
 def search_gallery(templates: Templates, gallery: Enrolled, probes: Enrolled) -> dict[str, Any]:
-    """Ranks, TPIR@FPIR and curves of `probes` in one `gallery`; a score with an empty template is -1.
+    """Ranks, TPIR@FPIR, curves and `searches` of `probes` in one `gallery`; a score with an empty template is -1.
 
     Ranks are fractions of the probes with a mate. The published threshold (`ijb_evals.py`) is element int(n FPIR) - 1
     of the n falling highest scores of probes without a mate: one false positive fewer than the exact rule allows.
@@ -263,6 +274,7 @@ def search_gallery(templates: Templates, gallery: Enrolled, probes: Enrolled) ->
         return metrics.tpir_at_fpir(scores, probes.subjects, gallery.subjects, allowed).tpir
 
     allowed = {fpir: int(float(fpir) * strangers + 1e-9) for fpir in FPIRS}
+    mates = probes.subjects[:, None] == gallery.subjects
     hits = {str(rank): int(np.count_nonzero((ranks > 0) & (ranks <= rank))) for rank in RANKS}
     return {
         "num_gallery": len(columns),
@@ -275,8 +287,9 @@ def search_gallery(templates: Templates, gallery: Enrolled, probes: Enrolled) ->
         "tpir_at_fpir_published": {fpir: tpir(int(strangers * float(fpir)) - 1) for fpir in FPIRS},
         "curves": [
             plain_cmc(ranks[ranks > 0], len(np.unique(gallery.subjects))),
-            *filter(None, [plain_open_set(scores, probes.subjects[:, None] == gallery.subjects, ranks)]),
+            *filter(None, [plain_open_set(scores, mates, ranks)]),
         ],
+        "searches": GallerySearches(ranks, *open_set_scores(scores, mates, ranks)),
     }
 
 

@@ -4,16 +4,18 @@ The bootstrap resamples people, not pairs: pairs that share a person are not ind
 resampled pairs would be too narrow. Of I people, I are drawn with replacement; person i comes m_i times. A same pair of
 person i then weighs m_i, a different pair of i and j weighs m_i m_j (Davezies, D'Haultfoeuille and Guyonvarch,
 "Empirical process results for exchangeable arrays", 2021; Owen, "The pigeonhole bootstrap", 2007; compared with others
-for face verification by Fogliato, Patil and Perona, arXiv 2306.01198). Intervals are those between quantiles of the
-draws. A figure without any error gets an interval of no width, which says nothing: then the count of pairs is what
-limits it.
+for face verification by Fogliato, Patil and Perona, arXiv 2306.01198). A search for person i among people enrolled, who
+stay as they are, weighs m_i: what a draw changes is who is looked for (Bolle, Ratha and Pankanti, "Error analysis of
+pattern recognition systems - the subsets bootstrap", 2004). Intervals are those between quantiles of the draws. A
+figure without any error gets an interval of no width, which says nothing: then the count of pairs is what limits it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,11 +33,51 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """From `low` to `high`, at the level asked for; `undefined` draws had no same or no different pair."""
+    """From `low` to `high`, at the level asked for; `undefined` draws had no same or no different pair, or search.
+
+    The threshold of `unreached` draws lies below the scores that were kept: their rate, at most 1, counts as 1.
+    """
 
     low: float
     high: float
     undefined: int
+    unreached: int = 0
+
+
+@dataclass(frozen=True)
+class PersonDraws:
+    """`draws` times how often each of `people` comes, (people,) int64: so many are drawn of them, with replacement.
+
+    Those of one `seed` are the same each time. Raises `UserError` for fewer than two people or no draws.
+    """
+
+    people: int
+    draws: int = DRAWS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.people < 2 or self.draws < 1:
+            found = f"{self.people} and {self.draws}"
+            raise UserError(f"a bootstrap over people needs at least 2 of them and 1 draw; got {found}")
+
+    def __iter__(self) -> Iterator[Ints]:
+        rng = np.random.default_rng(self.seed)
+        for _ in range(self.draws):
+            yield np.bincount(rng.integers(self.people, size=self.people), minlength=self.people)
+
+    def measured(self, statistic: Callable[[Ints], Floats]) -> Floats:
+        """The `statistic` (S,) of every draw, (draws, S)."""
+        return np.stack([statistic(times) for times in self])
+
+    def said(self, rule: str) -> dict[str, Any]:
+        """How the intervals were made, for JSON; `rule` says who is who, and what is not drawn."""
+        return {
+            "level": LEVEL,
+            "draws": self.draws,
+            "seed": self.seed,
+            "people": self.people,
+            "people_rule": rule,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +150,9 @@ class PairStatistics:
 def bootstrap_weights(first: Ints, second: Ints, same: Bools, draws: int, seed: int = 0) -> Iterator[Ints]:
     """`draws` times the weights (P,) of pairs whose people are numbered `first` and `second` (P,), from 0 on.
 
-    Raises `UserError` for fewer than two people or no draws.
+    Raises `UserError` as `PersonDraws` does.
     """
-    count = int(max(first.max(), second.max())) + 1
-    if count < 2 or draws < 1:
-        raise UserError(f"a bootstrap over people needs at least 2 of them and 1 draw; got {count} and {draws}")
-    rng = np.random.default_rng(seed)
-    for _ in range(draws):
-        times = np.bincount(rng.integers(count, size=count), minlength=count)
+    for times in PersonDraws(int(max(first.max(), second.max())) + 1, draws, seed):
         yield times[first] * np.where(same, 1, times[second])
 
 
@@ -134,13 +171,28 @@ def intervals(
     return {name: quantiles(drawn[:, place], level) for place, name in enumerate(statistics.names)}
 
 
+def drawn_intervals(
+    draws: PersonDraws, names: Sequence[str], statistic: Callable[[Ints], Floats]
+) -> dict[str, dict[str, Any]]:
+    """The intervals, for JSON, of the figures `names` (S,) that `statistic` (S,) makes of how often people come.
+
+    Without those that the people as they are don't have (NaN), or no draw has.
+    """
+    whole, drawn = statistic(np.ones(draws.people, np.int64)), draws.measured(statistic)
+    known = [np.isfinite(value) and not np.isnan(column).all() for value, column in zip(whole, drawn.T, strict=True)]
+    return {name: asdict(quantiles(drawn[:, place])) for place, name in enumerate(names) if known[place]}
+
+
 def quantiles(drawn: Floats, level: float = LEVEL) -> Interval:
-    """The middle `level` of the finite ones of `drawn` (B,). Raises `UserError` where none is."""
-    finite = drawn[np.isfinite(drawn)]
-    if not len(finite):
+    """The middle `level` of `drawn` (B,): NaN is undefined, inf not reached. Raises `UserError` where all are NaN."""
+    known = drawn[~np.isnan(drawn)]
+    if not len(known):
         raise UserError("no draw of people has pairs of both kinds; there are too few people for an interval")
-    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(low=float(low), high=float(high), undefined=len(drawn) - len(finite))
+    unreached = np.isposinf(known)
+    low, high = np.quantile(np.where(unreached, 1, known), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(
+        low=float(low), high=float(high), undefined=len(drawn) - len(known), unreached=int(np.count_nonzero(unreached))
+    )
 
 
 def compare(

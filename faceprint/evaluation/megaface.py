@@ -15,6 +15,9 @@ devkit's are float32.
 Images on the noise lists: distractors are left out, and count as rejected in every FAR, as the devkit counts those that
 the published cleaning moves far away. Probes are replaced by the direction of the sum of their person's clean vectors
 (`probe_noise=centre`: the published cleaning without its random +-0.001), or left out (`exclude`).
+
+Intervals draw the probes' people: a search or a genuine pair weighs as often as its person is drawn. Distractors stay,
+and so do thresholds: those of mode `devkit` rest on some three people, of whom a draw can say nothing.
 """
 
 from __future__ import annotations
@@ -30,8 +33,10 @@ from pydantic import BeforeValidator
 
 from faceprint.errors import UserError
 from faceprint.evaluation.curves import plain_cmc, plain_curve
+from faceprint.evaluation.drawn_rates import HeldRates
 from faceprint.evaluation.embeddings import EmbeddingSet, ImageSet, image_files
 from faceprint.evaluation.feature_files import matrix_features, write_matrix
+from faceprint.evaluation.intervals import PersonDraws, drawn_intervals
 from faceprint.evaluation.megaface_counts import Counts, count_megaface, devkit_curves
 from faceprint.evaluation.megaface_lists import (
     NoiseMatches,
@@ -73,17 +78,20 @@ class MegaFace:
     save_features: Path | None
 
     def score(
-        self, source: EmbeddingSource, *, device: str = "auto", progress: Progress | None = None
+        self, source: EmbeddingSource, *, device: str = "auto", progress: Progress | None = None, draws: int = 0
     ) -> dict[str, Any]:
         """Embed probes and every list of distractors, and count; the result in plain values for JSON.
 
-        `sizes` has an entry for each list of distractors, by its length. Raises `MissingFeaturesError`, and as
+        `sizes` has an entry for each list of distractors, by its length. With `draws`, of the probes' people, there are
+        also `intervals`. Raises `MissingFeaturesError`, and as
         `count_megaface` does.
         """
         made, said = source.embed(self._images(self.probe_paths, self.probe_images, self.probe_folder))
         self._save(made, self.probe_paths, self.probe_folder)
         probes, identity, probe_noises = self._clean_probes(self._rows(made, self.probe_paths))
+        people = PersonDraws(int(np.count_nonzero(np.bincount(identity) > 1)), draws) if draws else None
         sizes: dict[str, Any] = {}
+        drawn: dict[str, Any] = {}
         curves: list[dict[str, Any]] = []
         for paths in self.distractor_paths:
             found, _ = source.embed(self._images(paths, self.distractor_images, FOLDERS[2]))
@@ -96,8 +104,11 @@ class MegaFace:
                 progress=progress,
             )  # fmt: skip
             sizes[str(len(paths))] = {**self._summary(counts), "noises": noises.summary()}
+            drawn |= size_intervals(counts, len(paths), people) if people else {}
             curves += _curves(counts, len(paths))
             self._write(counts, len(paths))
+        made = people.said("identities of the probes; the distractors stay") if people else {}
+        held = [name for name in drawn if " tpr_" in name]
         return {
             "protocol": "megaface",
             "model": source.name,
@@ -109,6 +120,7 @@ class MegaFace:
             "probe_noise": self.probe_noise,
             "probe_noises": probe_noises.summary(),
             "sizes": sizes,
+            **({"intervals": {**made, "held": held, "figures": drawn}} if people else {}),
             "curves": curves,
         }
 
@@ -162,6 +174,21 @@ class MegaFace:
             "num_genuine": counts.num_genuine,
             "verification": {"devkit": asdict(counts.devkit), "full": asdict(counts.full)},
         }
+
+
+def size_intervals(counts: Counts, size: int, people: PersonDraws) -> dict[str, Any]:
+    """Of the ranks among `size` distractors, and of TPR in both modes at the thresholds of all probes.
+
+    `people` are those who have two images or more.
+    """
+    numbers, owner = np.unique(counts.owner, return_inverse=True)
+    every, genuine = np.ones(len(counts.ranks)), np.ones(counts.num_genuine)
+    at_ranks = {f"{size} rank_{k}": (counts.ranks < k, every) for k in RANKS}
+    accepted = {f"{size} tpr_{mode}": (found, genuine) for mode, found in counts.accepted.items()}
+    ranks = HeldRates(owner, people.people, at_ranks)
+    tprs = HeldRates(np.searchsorted(numbers, counts.genuine_owner), people.people, accepted)
+    names = [*ranks.names, *tprs.names]
+    return drawn_intervals(people, names, lambda times: np.append(ranks(times), tprs(times)))
 
 
 def among(size: int) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ from faceprint.evaluation.products import (
     allowed_false_accepts,
 )
 from faceprint.evaluation.ranks import current_world
+
+Bools = NDArray[np.bool_]
 
 FIRST_PROBES = 100
 """Probes whose distractor scores are the devkit's impostors."""
@@ -50,7 +52,8 @@ class Curve:
 class Counts:
     """`ranks` (P,) of the ordered pairs, from 0; the curves of modes `devkit` and `full`.
 
-    `roc_far` and `roc_tpr` (S,) are points of the devkit's ROC.
+    `roc_far` and `roc_tpr` (S,) are points of the devkit's ROC. `owner` (P,) is the identity of each ordered pair,
+    `genuine_owner` (G,) that of each genuine pair, and `accepted` says by mode which of those are (G,).
     """
 
     ranks: Ints
@@ -59,6 +62,9 @@ class Counts:
     roc_far: Floats
     roc_tpr: Floats
     num_genuine: int
+    owner: Ints
+    genuine_owner: Ints
+    accepted: Mapping[str, Bools]
 
     def rank_k(self, k: int) -> float:
         """The fraction of pairs with a mate among the first k."""
@@ -108,7 +114,9 @@ class _Search:
         pairs = [torch.from_numpy(rows).to(self.products.device) for rows in (first, second)]
         scores = mate_products.exact(pairs[0], pairs[1]).cpu().numpy()
         self.pair_scores = scores
-        self.genuine = np.sort(scores[first < second])[::-1]
+        self.owner = identity[first]
+        self.unordered = first < second
+        self.genuine = np.sort(scores[self.unordered])[::-1]
         impostors = {"devkit": min(FIRST_PROBES, len(probes)) * listed, "full": len(probes) * listed}
         self.impostors = impostors
         self.largest = {mode: Largest(allowed_false_accepts(far, count) + 1) for mode, count in impostors.items()}
@@ -183,18 +191,23 @@ class _Search:
         above[self.order] = np.sum(current_world().gather_objects(self.above), axis=0)
         pairs = len(self.pair_scores)
         reached = above[pairs:].reshape(-1, len(self.roc_ranks)).sum(0)
+        curves = {mode: self._curve(mode) for mode in self.impostors}
+        genuine = self.pair_scores[self.unordered]
         return Counts(
             ranks=above[:pairs],
-            devkit=self._curve("devkit"),
-            full=self._curve("full"),
+            devkit=curves["devkit"],
+            full=curves["full"],
             roc_far=reached / self.impostors["devkit"],
             roc_tpr=self.roc_ranks / len(self.genuine),
             num_genuine=len(self.genuine),
+            owner=self.owner,
+            genuine_owner=self.owner[self.unordered],
+            accepted={mode: genuine > curve.threshold + self.products.tie for mode, curve in curves.items()},
         )
 
     def _curve(self, mode: str) -> Curve:
         largest, tie = self.largest[mode], self.products.tie
-        scores = largest.of_all_processes()
+        scores, _ = largest.of_all_processes()
         # With noises left out there may be fewer impostors than may be accepted.
         threshold = float(scores[-1]) if len(scores) == largest.count else -np.inf
         return Curve(

@@ -4,15 +4,20 @@ The protocol is that of InsightFace's `challenges/mfr` (README, "Testsets for in
 African, Caucasian, South Asian, East Asian at FAR 1e-6, Children at FAR 1e-4, each all images against all of its own
 and with its own threshold; Mask at FAR 1e-4, masked against non-masked images. Pairs are counted once; the published
 numbers of negatives are of ordered pairs, less the positives, which gives the same TAR.
+
+Intervals draw the people of the whole list, the same for every set: a pair of one person weighs as often as they come,
+a pair of two the product (`intervals`), and each draw has its own exact threshold. That lies among the largest scores
+of different pairs, of which more are kept than the FAR allows (`kept_for_draws`). So pairs are compared once, and a
+draw costs a sum over those kept and the same pairs.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,8 +25,11 @@ from numpy.typing import NDArray
 
 from faceprint.errors import UserError
 from faceprint.evaluation.curves import accept_counts, plain_curve
+from faceprint.evaluation.drawn_rates import DrawnRate, allowed, kept_for_draws
 from faceprint.evaluation.embeddings import ImageSet, image_files
+from faceprint.evaluation.intervals import PersonDraws, quantiles
 from faceprint.evaluation.products import (
+    Chosen,
     Floats,
     Ints,
     Largest,
@@ -35,6 +43,7 @@ from faceprint.evaluation.ranks import current_world, share_of
 from faceprint.evaluation.sources import EmbeddingSource
 
 Bools = NDArray[np.bool_]
+T = TypeVar("T", float, Floats)
 
 CHILDREN, MASK, ALL = "children", "mask", "all"
 SET_NAMES = {ALL: "ALL", MASK: "MASK"}
@@ -60,14 +69,14 @@ class MfrList:
     children_far: float = 1e-4
 
     def score(
-        self, source: EmbeddingSource, *, device: str = "auto", progress: Progress | None = None
+        self, source: EmbeddingSource, *, device: str = "auto", progress: Progress | None = None, draws: int = 0
     ) -> dict[str, Any]:
         """Embed all images, then `score_mfr`; with `model` and what the source says. Raises as both do."""
         names = list(self.paths)
         there = ImageSet(names, _unreachable, None, names) if self.images is None else self._files(self.images)
         embeddings, said = source.embed(there)
         vectors = unit_rows(embeddings.vectors, names)
-        return {**score_mfr(vectors, self, device=device, progress=progress), "model": source.name, **said}
+        return {**score_mfr(vectors, self, device=device, progress=progress, draws=draws), "model": source.name, **said}
 
     def _files(self, folder: Path) -> ImageSet:
         return image_files([folder / path for path in self.paths], list(self.paths))
@@ -145,32 +154,55 @@ def _unreachable(number: int) -> Any:
 
 
 def score_mfr(
-    vectors: Rows, listed: MfrList, *, device: str = "auto", progress: Progress | None = None
+    vectors: Rows, listed: MfrList, *, device: str = "auto", progress: Progress | None = None, draws: int = 0
 ) -> dict[str, Any]:
     """The result, plain values for JSON, of `vectors` (N, D) float32, of length 1, row i of image i.
 
     `sets` maps ALL, each group and, where there are masked images, `mask` to a result of `tar_at_far`. Where both are
-    there `ranking` is the challenge's 0.25 Mask + 0.75 ALL. Every process must call it; all return the same.
+    there `ranking` is the challenge's 0.25 Mask + 0.75 ALL. With `draws`, of people, also `intervals`. Every process
+    must call it; all return the same.
     """
+    people = PersonDraws(int(listed.identity.max()) + 1, draws) if draws else None
     results: dict[str, Any] = {}
     for name, images, far in listed.sets():
         rows, identity = vectors[images], listed.identity[images]
-        results[name] = all_to_all(rows, identity, far, device=device, progress=progress)
+        results[name] = all_to_all(rows, identity, far, device=device, progress=progress, draws=people)
     if listed.masked.any():
         masked, plain = listed.mask_set()
         results[MASK] = one_to_other(
             vectors[masked], vectors[plain], listed.identity[masked], listed.identity[plain], listed.mask_far,
-            device=device, progress=progress,
+            device=device, progress=progress, draws=people,
         )  # fmt: skip
     curves = [{**each.pop("roc"), "set": f"-{SET_NAMES.get(name, name.title())}"} for name, each in results.items()]
     result: dict[str, Any] = {"protocol": "mfr", "num_images": len(vectors), "sets": results, "curves": curves}
     if {ALL, MASK} <= set(results):
-        result["ranking"] = _MASK_WEIGHT * results[MASK]["tar"] + (1 - _MASK_WEIGHT) * results[ALL]["tar"]
+        result["ranking"] = _ranking(results[MASK]["tar"], results[ALL]["tar"])
+    if people:
+        drawn = {name: each.pop("drawn") for name, each in results.items()}
+        result["intervals"] = {**people.said("identities of the list"), "figures": _intervals(drawn)}
     return result
 
 
+def _ranking(mask: T, everyone: T) -> T:
+    return _MASK_WEIGHT * mask + (1 - _MASK_WEIGHT) * everyone
+
+
+def _intervals(drawn: dict[str, Floats]) -> dict[str, dict[str, Any]]:
+    """Of each set's TAR, and of the ranking, from the TARs of each draw (B,)."""
+    figures = {f"tar_{name}": tars for name, tars in drawn.items()}
+    if {ALL, MASK} <= set(drawn):
+        figures["ranking"] = _ranking(drawn[MASK], drawn[ALL])
+    return {name: asdict(quantiles(tars)) for name, tars in figures.items() if not np.isnan(tars).all()}
+
+
 def all_to_all(
-    vectors: Rows, identity: Ints, far: float, *, device: str = "auto", progress: Progress | None = None
+    vectors: Rows,
+    identity: Ints,
+    far: float,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+    draws: PersonDraws | None = None,
 ) -> dict[str, Any]:
     """TAR at FAR over all unordered pairs of `vectors` (N, D) float32 of length 1; `identity` (N,) are whole numbers.
 
@@ -179,19 +211,17 @@ def all_to_all(
     strictly above; fewer than K + 1 and, where K is 0, none: so few pairs can't measure that FAR. Memory grows as N and
     K, time as N^2. Every process must call it; each computes a share of the tiles. Raises `UserError` where all pairs
     are of one kind.
+
+    With `draws` of people numbered by `identity` from 0 there is `drawn`: TAR at the FAR in each draw (B,), as
+    `DrawnRate` has it.
     """
     order = np.argsort(identity, kind="stable")  # a person's pairs then lie in few tiles
     vectors, identity = vectors[order], identity[order]
     _, starts, counts = np.unique(identity, return_index=True, return_counts=True)
-    total = len(vectors) * (len(vectors) - 1) // 2
-    positives = int((counts * (counts - 1) // 2).sum())
-    products = Products(vectors, vectors, device=device)
-    number = torch.from_numpy(identity).to(products.device)
-    largest = Largest(_checked(far, total - positives, positives) + 1)
-    for tile in products.tiles(triangle=True, progress=progress):
-        largest.offer(products, tile, lambda i, j: (i < j) & (number[i] != number[j]))
-    pairs = _pairs_within(starts, counts)
-    return _summary(products, largest, pairs, far, total - positives, images=len(vectors), people=len(counts))
+    behind = np.arange(1, len(identity) + 1)
+    mates = np.repeat(starts + counts, counts) - behind
+    sides = _Sides(Products(vectors, vectors, device=device), identity, identity, behind, mates, triangle=True)
+    return _tar_at_far(sides, far, progress, draws)
 
 
 def one_to_other(
@@ -203,23 +233,83 @@ def one_to_other(
     *,
     device: str = "auto",
     progress: Progress | None = None,
+    draws: PersonDraws | None = None,
 ) -> dict[str, Any]:
     """`all_to_all` over the pairs of a query (Q, D) and a gallery row (G, D)."""
     order = np.argsort(gallery_identity, kind="stable")
     gallery, gallery_identity = gallery[order], gallery_identity[order]
     starts = np.searchsorted(gallery_identity, query_identity, "left")
     mates = np.searchsorted(gallery_identity, query_identity, "right") - starts
-    positives, total = int(mates.sum()), len(queries) * len(gallery)
     products = Products(queries, gallery, device=device)
-    own = torch.from_numpy(query_identity).to(products.device)
-    other = torch.from_numpy(gallery_identity).to(products.device)
-    largest = Largest(_checked(far, total - positives, positives) + 1)
-    for tile in products.tiles(progress=progress):
-        largest.offer(products, tile, lambda i, j: own[i] != other[j])
-    people = len(np.union1d(query_identity, gallery_identity))
-    pairs = _with_runs(np.arange(len(queries)), starts, mates)
-    images = len(queries) + len(gallery)
-    return _summary(products, largest, pairs, far, total - positives, images=images, people=people)
+    sides = _Sides(products, query_identity, gallery_identity, starts, mates, triangle=False)
+    return _tar_at_far(sides, far, progress, draws)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    """The people of queries (Q,) and of gallery rows (G,).
+
+    A query's person has `mates` (Q,) rows of the gallery, from `starts` (Q,) on. With `triangle` both sides are one,
+    and pairs are those of a row with a later one.
+    """
+
+    products: Products
+    first: Ints
+    second: Ints
+    starts: Ints
+    mates: Ints
+    triangle: bool
+
+    @property
+    def positives(self) -> int:
+        return int(self.mates.sum())
+
+    @property
+    def negatives(self) -> int:
+        pairs = len(self.first) * (len(self.first) - 1) // 2 if self.triangle else len(self.first) * len(self.second)
+        return pairs - self.positives
+
+    def same(self) -> tuple[Ints, Ints]:
+        """The pairs of one person, as two columns of row numbers."""
+        first = np.repeat(np.arange(len(self.first)), self.mates)
+        within = np.arange(len(first)) - np.repeat(np.cumsum(self.mates) - self.mates, self.mates)
+        return first, np.repeat(self.starts, self.mates) + within
+
+    def chosen(self) -> Chosen:
+        """Which pairs are of two people."""
+        own, other = (torch.from_numpy(people).to(self.products.device) for people in (self.first, self.second))
+        if self.triangle:
+            return lambda i, j: (i < j) & (own[i] != other[j])
+        return lambda i, j: own[i] != other[j]
+
+    def drawn_negatives(self, people: int) -> Callable[[Ints], int]:
+        """What the pairs of two people weigh: sum over i != j of times_i a_i times_j b_j, of both sides' images."""
+        images = [np.bincount(side, minlength=people) for side in (self.first, self.second)]
+
+        def weigh(times: Ints) -> int:
+            a, b = (times * each for each in images)
+            return int(a.sum() * b.sum() - a @ b) // (2 if self.triangle else 1)
+
+        return weigh
+
+
+def _tar_at_far(sides: _Sides, far: float, progress: Progress | None, draws: PersonDraws | None) -> dict[str, Any]:
+    accepts = _checked(far, sides.negatives, sides.positives)
+    kept = kept_for_draws(accepts, sides.negatives) if draws else accepts + 1
+    largest, chosen = Largest(kept, paired=draws is not None), sides.chosen()
+    for tile in sides.products.tiles(triangle=sides.triangle, progress=progress):
+        largest.offer(sides.products, tile, chosen)
+    scores, pairs = largest.of_all_processes()
+    same = sides.same()
+    genuine = _genuine(sides.products, same)
+    result = _summary(sides, scores[: accepts + 1], genuine, far)
+    if draws:
+        owner, first, second = sides.first[same[0]], sides.first[pairs[:, 0]], sides.second[pairs[:, 1]]
+        complete, tie = kept == sides.negatives, sides.products.tie
+        rate = DrawnRate(genuine, owner, scores, first, second, tie=tie, complete=complete)
+        weigh = sides.drawn_negatives(draws.people)
+        result["drawn"] = draws.measured(lambda times: rate(times, allowed([far], weigh(times))))[:, 0]
+    return result
 
 
 def _checked(far: float, negatives: int, positives: int) -> int:
@@ -228,34 +318,23 @@ def _checked(far: float, negatives: int, positives: int) -> int:
     return allowed_false_accepts(far, negatives)
 
 
-def _summary(
-    products: Products,
-    largest: Largest,
-    pairs: tuple[Ints, Ints],
-    far: float,
-    negatives: int,
-    *,
-    images: int,
-    people: int,
-) -> dict[str, Any]:
-    scores = largest.of_all_processes()
-    threshold = float(scores[-1])
-    genuine = _genuine(products, pairs)
-    accepted = int(np.count_nonzero(genuine > threshold + products.tie))
+def _summary(sides: _Sides, scores: Floats, genuine: Floats, far: float) -> dict[str, Any]:
+    """Of the K + 1 largest `scores` of different pairs, falling, and those of all same pairs."""
+    threshold, tie = float(scores[-1]), sides.products.tie
     cuts = accept_counts(len(scores) - 1)
-    above = [int(np.count_nonzero(scores > scores[cut] + products.tie)) for cut in cuts.tolist()]
-    tars = [float(np.mean(genuine > scores[cut] + products.tie)) for cut in cuts.tolist()]
+    above = [int(np.count_nonzero(scores > scores[cut] + tie)) for cut in cuts.tolist()]
+    tars = [float(np.mean(genuine > scores[cut] + tie)) for cut in cuts.tolist()]
     return {
-        "tar": accepted / len(genuine),
+        "tar": int(np.count_nonzero(genuine > threshold + tie)) / len(genuine),
         "far": far,
         "threshold": threshold,
-        "false_accepts": int(np.count_nonzero(scores > threshold + products.tie)),
-        "allowed_false_accepts": largest.count - 1,
-        "num_images": images,
-        "num_identities": people,
+        "false_accepts": int(np.count_nonzero(scores > threshold + tie)),
+        "allowed_false_accepts": len(scores) - 1,
+        "num_images": len(sides.first) + (0 if sides.triangle else len(sides.second)),
+        "num_identities": len(np.union1d(sides.first, sides.second)),
         "num_same": len(genuine),
-        "num_different": negatives,
-        "roc": plain_curve("roc", np.array(above) / negatives, tars),
+        "num_different": sides.negatives,
+        "roc": plain_curve("roc", np.array(above) / sides.negatives, tars),
     }
 
 
@@ -265,17 +344,3 @@ def _genuine(products: Products, pairs: tuple[Ints, Ints]) -> Floats:
     share = share_of(len(pairs[0]), world)
     first, second = (torch.from_numpy(rows[share.start : share.stop]).to(products.device) for rows in pairs)
     return np.concatenate(world.gather_objects(products.exact(first, second).cpu().numpy()))
-
-
-def _pairs_within(starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
-    """All pairs i < j within runs of rows."""
-    rows = np.arange(counts.sum())
-    ends = np.repeat(starts + counts, counts)
-    return _with_runs(rows, rows + 1, ends - rows - 1)
-
-
-def _with_runs(rows: Ints, starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
-    """Each row with the `counts` rows from `starts` on, as two columns of pairs."""
-    first = np.repeat(rows, counts)
-    within = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return first, np.repeat(starts, counts) + within

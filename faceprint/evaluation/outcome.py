@@ -44,7 +44,7 @@ def score_test(
 ) -> Outcome:
     """The outcome of `test` with the embeddings of `source`, of the model `about`.
 
-    Sets of pairs get `intervals` (`interval_result`) by so many `draws` of people, 0: none. A search compares on
+    Results get `intervals` (`interval_result` and the like) by so many `draws` of people, 0: none. A search compares on
     `device`, and tells how far it is to what `comparing` makes. Raises `UserError` as the protocols do.
     """
     if isinstance(test, PairSet):
@@ -52,9 +52,10 @@ def score_test(
     if isinstance(test, Mapping):
         return _several_sets(source, test, about, draws)
     if isinstance(test, Task):
-        result = score_task(source, test)
-        return Outcome(Scored(result, {}, about), test.tables(result))
-    return _search(source, test, device, about, comparing)
+        result = score_task(source, test, draws=draws)
+        drawn = [ResultTable(f"{source.name}: intervals", MEASURES, rows) for rows in [interval_rows(result)] if rows]
+        return Outcome(Scored(result, {}, about), [*test.tables(result), *drawn])
+    return _search(source, test, device, about, draws, comparing)
 
 
 def _pairs(source: EmbeddingSource, pairs: PairSet, about: AboutModel | None, draws: int) -> Outcome:
@@ -89,9 +90,11 @@ def _search(
     search: Search,
     device: str,
     about: AboutModel | None,
+    draws: int,
     comparing: Callable[[], AbstractContextManager[Progress | None]],
 ) -> Outcome:
     with comparing() as progress:
-        result = search.score(source, device=device, progress=progress)
-    table = ResultTable(f"{source.name}: {result['protocol']}", MEASURES, search_rows(result))
+        result = search.score(source, device=device, progress=progress, draws=draws)
+    rows = [*search_rows(result), *interval_rows(result)]
+    table = ResultTable(f"{source.name}: {result['protocol']}", MEASURES, rows)
     return Outcome(Scored(result, {}, about), [table])

@@ -31,7 +31,7 @@ def people_of(pairs: PairSet) -> People:
     are too: that of the folder, else NAME of NAME_0001.jpg. Names that would make one person of a different pair tell
     nothing and are left out; then a person whom no same pair joins counts as several.
     """
-    joined = _components(len(pairs.names), pairs.first[pairs.same], pairs.second[pairs.same])
+    joined = components(len(pairs.names), pairs.first[pairs.same], pairs.second[pairs.same])
     for rule, name_of in _NAMES.items():
         named = _joined_by_name(joined, [name_of(name) for name in pairs.names])
         clash = bool((named[pairs.first] == named[pairs.second])[~pairs.same].any())
@@ -57,15 +57,15 @@ def _joined_by_name(joined: Ints, names: Sequence[str]) -> Ints:
     first = np.unique(numbers, return_index=True)[1]
     representative = np.unique(joined, return_index=True)[1]
     images = np.arange(len(joined))
-    return _components(
+    return components(
         len(joined),
         np.concatenate([images, images]),
         np.concatenate([first[numbers], representative[joined]]),
     )
 
 
-def _components(count: int, first: Ints, second: Ints) -> Ints:
-    """The connected component of each of `count` nodes, numbered from 0 in the order of their first node."""
+def components(count: int, first: Ints | NDArray[np.int32], second: Ints | NDArray[np.int32]) -> Ints:
+    """The component of each of `count` nodes that edges `first`-`second` (E,) connect, from 0 in order, (count,)."""
     parent = list(range(count))
 
     def root(node: int) -> int:

@@ -112,15 +112,19 @@ class Products:
 class Largest:
     """The `count` largest of a stream of scores, exactly; in memory that grows with `count` alone.
 
+    With `paired` each goes with the numbers of its query and its gallery row, 8 bytes more.
+
     A score that is not among the `count` largest of those seen can't be among the `count` largest of all: `floor`, the
     least of them, rises, and a score below it costs no more than its part in one maximum over a row.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, paired: bool = False) -> None:
         self.count = count
         self.floor = -np.inf
+        self._columns = 2 if paired else 0
         self._kept: Floats = np.empty(0)
-        self._new: list[Floats] = []
+        self._pairs = np.empty((0, self._columns), np.int32)
+        self._new: list[tuple[Floats, NDArray[np.int32]]] = []
         self._pending = 0
 
     def offer(self, products: Products, tile: Tile, chosen: Chosen) -> None:
@@ -140,12 +144,13 @@ class Largest:
         wanted = chosen(tile.row + high[row], tile.column + column)
         wanted &= values >= self._cut(values[wanted], products.error)
         row, column = row[wanted], column[wanted]
+        pairs = torch.stack([tile.row + high[row], tile.column + column], 1)[:, : self._columns]
         if len(row) * _DENSE > scores.numel():
             columns = slice(tile.column, tile.column + scores.shape[1])
             exact = products.exact_rows(tile.row + high, columns)[row, column]
         else:
             exact = products.exact(tile.row + high[row], tile.column + column)
-        self.add(exact.cpu().numpy())
+        self._add(exact.cpu().numpy(), pairs.to(torch.int32).cpu().numpy())
 
     def _cut(self, values: Tensor, error: float) -> float:
         """With enough scores at hand the lowest that is needed: both it and the last of the largest may be off."""
@@ -153,33 +158,39 @@ class Largest:
             return -np.inf
         return float(values.kthvalue(len(values) - self.count + 1).values) - 2 * error
 
-    def add(self, scores: Floats) -> None:
-        """Take these scores."""
-        scores = scores[scores > self.floor]
-        self._new.append(scores)
-        self._pending += len(scores)
+    def _add(self, scores: Floats, pairs: NDArray[np.int32]) -> None:
+        high = scores > self.floor
+        self._new.append((scores[high], pairs[high]))
+        self._pending += len(self._new[-1][0])
         # The floor is worth a partition of what is kept only when enough is new.
         if self._pending > max(4096, self.count // 4) or not np.isfinite(self.floor):
             self._compact()
 
     def _compact(self) -> None:
-        self._kept = np.concatenate([self._kept, *self._new])
+        parts = [(self._kept, self._pairs), *self._new]
+        self._kept, self._pairs = (np.concatenate(part) for part in zip(*parts, strict=True))
         self._new, self._pending = [], 0
         if len(self._kept) >= self.count:
-            self._kept = np.partition(self._kept, len(self._kept) - self.count)[-self.count :]
+            places = np.argpartition(self._kept, len(self._kept) - self.count)[-self.count :]
+            self._kept, self._pairs = self._kept[places], self._pairs[places]
             self.floor = float(self._kept.min())
 
-    def of_all_processes(self) -> Floats:
-        """The largest of what all processes were offered, falling. Every process must call it."""
+    def of_all_processes(self) -> tuple[Floats, NDArray[np.int32]]:
+        """The largest of what all processes were offered (N,), falling, and their pairs (N, 2), unless `paired` (N, 0).
+
+        Every process must call it.
+        """
         self._compact()
-        together = np.concatenate(current_world().gather_objects(self._kept))
-        return np.sort(together)[::-1][: self.count]
+        gathered = current_world().gather_objects((self._kept, self._pairs))
+        scores, pairs = (np.concatenate(part) for part in zip(*gathered, strict=True))
+        falling = np.argsort(-scores, kind="stable")[: self.count]
+        return scores[falling], pairs[falling]
 
 
 def allowed_false_accepts(far: float, negatives: int) -> int:
     """K = floor(far negatives + 1e-9), the rule of `metrics.tar_at_far`. Raises `UserError` where K is too large.
 
-    K scores are kept; 2^26 of them take 1 GiB with what comes in beside them.
+    K scores are kept; 2^26 of them take 2 GiB with what comes in beside them.
     """
     if not 0 <= far < 1:
         raise UserError(f"far is {far}; it must be a fraction from 0 and below 1")

@@ -47,7 +47,7 @@ class Search(Protocol):
     """A protocol that compares sets of images with each other, and not listed pairs."""
 
     def score(
-        self, source: EmbeddingSource, *, device: str = "auto", progress: Progress | None = None
+        self, source: EmbeddingSource, *, device: str = "auto", progress: Progress | None = None, draws: int = 0
     ) -> dict[str, Any]: ...
 
 

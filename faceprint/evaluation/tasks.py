@@ -26,24 +26,28 @@ class Task(Protocol):
     @property
     def images(self) -> ImageSet: ...
 
-    def score(self, embeddings: EmbeddingSet) -> dict[str, Any]:
-        """Plain values for JSON; row i of `embeddings` is image i. Raises `UserError`."""
+    def score(self, embeddings: EmbeddingSet, *, draws: int = 0) -> dict[str, Any]:
+        """Plain values for JSON; row i of `embeddings` is image i. Raises `UserError`.
+
+        With `draws`, of people, also `intervals`, where the task knows its people.
+        """
         ...
 
     def tables(self, result: Mapping[str, Any]) -> list[ResultTable]: ...
 
 
-def score_task(source: EmbeddingSource, task: Task) -> dict[str, Any]:
+def score_task(source: EmbeddingSource, task: Task, *, draws: int = 0) -> dict[str, Any]:
     """The result of `task`, with `model` and what `source` says of its embeddings. Raises `UserError` as both do.
 
-    Rows of a file without names are the images in the order of the protocol's list, where there are as many.
+    `draws` are those of `Task.score`. Rows of a file without names are the images in the order of the protocol's list,
+    where there are as many.
     """
     images = task.images
     if isinstance(source, FeatureSource) and _are_numbered(source.embeddings, len(images.names)):
         images = replace(images, keys=range(len(images.names)))
     embeddings, said = source.embed(images)
     unreadable = {"unreadable_images": len(embeddings.unreadable)} if embeddings.unreadable else {}
-    return {**task.score(embeddings), "model": source.name, **said, **unreadable}
+    return {**task.score(embeddings, draws=draws), "model": source.name, **said, **unreadable}
 
 
 def _are_numbered(embeddings: EmbeddingSet, count: int) -> bool:

@@ -26,14 +26,8 @@ def interval_result(evaluation: Evaluation, pairs: PairSet, draws: int, seed: in
         draws=draws,
         seed=seed,
     )
-    method = {
-        "level": intervals.LEVEL,
-        "draws": draws,
-        "seed": seed,
-        "people": people.count,
-        "people_rule": people.rule,
-    }
-    return {**method, "figures": {name: asdict(interval) for name, interval in found.items()}}
+    made = intervals.PersonDraws(people.count, draws, seed).said(people.rule)
+    return {**made, "figures": {name: asdict(interval) for name, interval in found.items()}}
 
 
 def compare_evaluations(a: Evaluation, b: Evaluation, pairs: PairSet, draws: int, seed: int = 0) -> dict[str, Any]:
@@ -60,11 +54,12 @@ def compare_evaluations(a: Evaluation, b: Evaluation, pairs: PairSet, draws: int
 
 
 def interval_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(name, value), for people, of the `intervals` in the result of a set of pairs; nothing where there are none."""
+    """(name, value), for people, of the `intervals` in a result; nothing where there are none."""
     if (intervals := result.get("intervals")) is None:
         return []
+    held = intervals.get("held", [])
     rows = [
-        (f"{name.replace('_', ' ')}, 95 %", f"{row['low']:.5f} … {row['high']:.5f}" + _remark(row))
+        (f"{name.replace('_', ' ')}, 95 %", f"{row['low']:.5f} … {row['high']:.5f}" + _remarks(row, name in held))
         for name, row in intervals["figures"].items()
     ]
     return [
@@ -73,10 +68,15 @@ def interval_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _remark(row: dict[str, Any]) -> str:
+def _remarks(row: Mapping[str, Any], held: bool) -> str:
     if row["low"] == row["high"]:
         return "  (no width: no errors that draws could vary; it says nothing)"
-    return f"  ({row['undefined']:,} draws had pairs of one kind only)" if row["undefined"] else ""
+    remarks = {
+        "at the threshold of the whole set": held,
+        f"{row['undefined']:,} draws had pairs or searches of one kind only": row["undefined"],
+        f"{row['unreached']:,} draws need more scores than are kept, and count as 1": row["unreached"],
+    }
+    return "".join(f"  ({remark})" for remark, there in remarks.items() if there)
 
 
 def _statistics(evaluation: Evaluation, pairs: PairSet) -> intervals.PairStatistics:

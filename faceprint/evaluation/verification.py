@@ -49,14 +49,8 @@ SETS: Table[PublishedSet] = Table(
     "verification set",
     [
         ("lfw", PublishedSet("LFW", 6000, ("lfw.bin",), ("pairs.txt",))),
-        (
-            "cfp_ff",
-            PublishedSet("CFP-FF", 7000, ("cfp_ff.bin",), ("Protocol/Split/FF",), ("Data/Images", "images", ".")),
-        ),
-        (
-            "cfp_fp",
-            PublishedSet("CFP-FP", 7000, ("cfp_fp.bin",), ("Protocol/Split/FP",), ("Data/Images", "images", ".")),
-        ),
+        ("cfp_ff", PublishedSet("CFP-FF", 7000, ("cfp_ff.bin",), ("Protocol/Split/FF",), _CFP)),
+        ("cfp_fp", PublishedSet("CFP-FP", 7000, ("cfp_fp.bin",), ("Protocol/Split/FP",), _CFP)),
         ("agedb_30", PublishedSet("AgeDB-30", 6000, ("agedb_30.bin",), ("agedb_30.txt", "pairs.txt"))),
         ("calfw", PublishedSet("CALFW", 6000, ("calfw.bin",), ("pairs_CALFW.txt", "pairs.txt"))),
         ("cplfw", PublishedSet("CPLFW", 6000, ("cplfw.bin",), ("pairs_CPLFW.txt", "pairs.txt"))),

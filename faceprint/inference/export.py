@@ -24,7 +24,7 @@ from faceprint.inference.folding import fold_norms
 from faceprint.inference.model_folder import load_model
 from faceprint.inference.onnx_graph import METADATA_KEY
 from faceprint.inference.output_file import check_output
-from faceprint.onnx_extra import require
+from faceprint.onnx_extra import require, session_options
 
 if TYPE_CHECKING:
     import onnx
@@ -169,10 +169,7 @@ def _describe(model: onnx.ModelProto, card: str) -> None:
 def _difference(network: FaceNetwork, own: InputSpec, standard: InputSpec, data: bytes, batch_size: int) -> float:
     """Largest difference of a coordinate between the unit embeddings of the network and of the file `data`."""
     runtime: Any = require("onnxruntime")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(data, session_options(1), providers=["CPUExecutionProvider"])
     images = _patches(batch_size, own.size)
     with torch.inference_mode():
         expected = network(torch.from_numpy(own.prepare(images))).numpy()

@@ -18,7 +18,7 @@ from faceprint.inference.model_card import ModelCard, parse_card
 from faceprint.inference.onnx_graph import Graph, read_graph
 from faceprint.inference.onnx_rewrite import split_prelu
 from faceprint.inference.parallel import side_by_side
-from faceprint.onnx_extra import require
+from faceprint.onnx_extra import require, session_options
 
 Floats = NDArray[np.float32]
 _IMAGES_A_CALL = 4
@@ -79,9 +79,7 @@ def _open_session(graph: Graph, path: Path, device: str) -> tuple[bool, Any]:
         there = "auto, cpu" + (", cuda" if cuda else "; cuda needs the package onnxruntime-gpu")
         raise UserError(f"device {device!r} is not available for ONNX files; available: {there}")
     on_cpu = device == "cpu" or not cuda
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1 if on_cpu else 0  # the calls run side by side
+    options = session_options(1 if on_cpu else 0)  # the calls run side by side
     providers = ["CPUExecutionProvider"] if on_cpu else ["CUDAExecutionProvider", "CPUExecutionProvider"]
     try:
         if on_cpu:

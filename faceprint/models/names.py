@@ -92,6 +92,9 @@ _TABLE_IR = ["ResNet50-IR", "SEResNet50-IR", "ResNet100-IR"]
 PUBLISHED_NAMES = [*SHORT_NAMES, *_TABLE_2017, *_TABLE_SN, *_TABLE_IR]
 """Every name in the tables of the published systems."""
 
+SHOW_NAMES = "`python -c 'import faceprint; print(*faceprint.list_models())'`"
+"""What shows the published names; the families have the names of their files."""
+
 FAMILIES: Table[Callable[..., FaceNetwork]] = Table(
     "network",
     [
@@ -115,7 +118,7 @@ def parse_name(name: str) -> Expression:
         match = re.fullmatch(pattern, name)
         if match:
             return read(name, match.groupdict())
-    raise unknown("network", name, [*PUBLISHED_NAMES, *FAMILIES])
+    raise unknown("network", name, [*PUBLISHED_NAMES, *FAMILIES], SHOW_NAMES)
 
 
 def _part(name: str, kind: str, given: str, allowed: list[str]) -> str:

@@ -5,7 +5,7 @@ A network is a stem, four stages of residual units (`units.py`) and an output op
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from faceprint.models.checkpointing import checkpointed
 from faceprint.models.network import FaceNetwork, attach_output, he_normal, map_after
 from faceprint.models.norms import Norm
 from faceprint.models.units import UNITS, Style, Unit, conv3x3
-from faceprint.registry import unknown
+from faceprint.registry import Table, unknown
 
 UNITS_PER_STAGE: dict[int, tuple[int, int, int, int]] = {
     18: (2, 2, 2, 2),
@@ -38,6 +38,20 @@ BASIC_WIDTHS = (64, 128, 256, 512)
 BOTTLENECK_WIDTHS = (256, 512, 1024, 2048)
 EPS_2017 = 2e-5
 EPS_IRESNET = 1e-5
+
+
+REDUCTIONS = Table("stem", [("L", 16), ("7x7", 32)])
+"""By the stem: pixels along a side of the image that make one of the last map's."""
+
+
+def _gaussian(module: nn.Module) -> None:
+    """Start every convolution inside `module` from N(0, 0.1)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, 0.0, 0.1)
+
+
+INITS: Table[Callable[[nn.Module], None]] = Table("init", [("normal", _gaussian), ("he", he_normal)])
 
 
 class ResNetBackbone(nn.Module):
@@ -106,10 +120,7 @@ def resnet(
     `post_activation` and `pool_shortcut`: see `units.Style`. Convolutions start from N(0, 0.1), or He-normal (fan
     out) with `init` "he". `recompute` saves memory in training, see `ResNetBackbone`.
     """
-    if stem not in ("L", "7x7"):
-        raise unknown("stem", stem, ["L", "7x7"])
-    if init not in ("normal", "he"):
-        raise unknown("init", init, ["normal", "he"])
+    reduction, start = REDUCTIONS[stem], INITS[init]
     narrow = depth < BOTTLENECK_FROM if bottleneck is None else not bottleneck
     if groups > 1 and narrow:
         raise UserError(f"groups={groups} needs bottleneck units; set bottleneck=true")
@@ -135,17 +146,12 @@ def resnet(
         backbone,
         output,
         channels=widths[-1],
-        map_size=map_after(image_size, 16 if stem == "L" else 32),
+        map_size=map_after(image_size, reduction),
         image_size=image_size,
         embedding_dim=embedding_dim,
         norm=layers,
     )
-    if init == "he":
-        he_normal(backbone)
-        return network
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, 0.0, 0.1)
+    start(backbone)
     return network
 
 

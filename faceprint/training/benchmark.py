@@ -18,7 +18,8 @@ from faceprint.memory import keep_freed_memory
 from faceprint.recipe import validate
 from faceprint.training.guard import gradient_norm
 from faceprint.training.loop import add_gradients, update_weights
-from faceprint.training.setup import Trainer, build_trainer
+from faceprint.training.setup import build_trainer
+from faceprint.training.trainer import Trainer
 
 PLAIN = {"precision": "fp32", "compile": False, "channels_last": False}
 """Eager, float32, contiguous, with the C library's usual memory: what a straightforward PyTorch program does."""

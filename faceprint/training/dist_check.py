@@ -19,7 +19,8 @@ from faceprint.device import resolve_device
 from faceprint.distributed import gather_objects, master, together, world_size
 from faceprint.models import create_model
 from faceprint.recipe import dump
-from faceprint.training.setup import choose_accumulate, resolve_precision
+from faceprint.training.plan import choose_accumulate
+from faceprint.training.setup import resolve_precision
 from faceprint.training.sources import build_source, fingerprint
 
 SIZES = (1 << 20, 1 << 23, 1 << 26)

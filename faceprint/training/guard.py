@@ -13,7 +13,7 @@ from faceprint.classifier import PartialFC
 from faceprint.distributed import world_size
 from faceprint.training.profile import part
 from faceprint.training.replicas import total_norm
-from faceprint.training.setup import Trainer
+from faceprint.training.trainer import Trainer
 
 MIN_SCALE = 1.0
 """The loss scale of fp16 falls no lower: below it gradients vanish, and nothing is learnt without a word."""

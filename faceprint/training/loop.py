@@ -17,13 +17,14 @@ from faceprint.data.loader import Batch, Loader
 from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.models.switch_norm import sharpen
+from faceprint.training.batches import build_loader
 from faceprint.training.guard import Guard, floor_scale, forget_step, gradient_norm, largest_logit, loss_scale
 from faceprint.training.measure import Stopwatch
 from faceprint.training.optim import clip_gradients, drop_frozen, scale_gradient, set_learning_rate, set_options
 from faceprint.training.profile import Profile, Row, part
 from faceprint.training.run import Run
-from faceprint.training.setup import Trainer, build_loader
 from faceprint.training.stopping import StopRequest
+from faceprint.training.trainer import Trainer
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -77,12 +78,7 @@ def _train(run: Run, report: Report, stop: StopRequest, loader: Loader, batches:
         evaluation_records = run.log_evaluation(report)
     while run.step < total and not (stopped or run.stalled):
         run.ask(stop)
-        lr = trainer.plan.base_lr * trainer.schedule(run.step)
-        for optimizer in trainer.optimizers():
-            set_learning_rate(optimizer, lr, thawed=is_thawed(config, trainer.plan.epoch(run.step)))
-        for margin in trainer.margins():
-            set_options(margin, trainer.margin_schedule(run.step))
-        sharpen(trainer.sparsest, run.step / max(1, total - 1))
+        lr = follow_schedules(run)
         step = compute_gradients(run, batches, watch)
         norm, loss = gradient_norm(trainer), float(torch.stack(step.losses).mean())
         if guard.admits(loss, float(norm)):
@@ -126,6 +122,21 @@ def _train(run: Run, report: Report, stop: StopRequest, loader: Loader, batches:
 
 def is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
+
+
+def follow_schedules(run: Run) -> float:
+    """Set what changes from step to step, as it is in the next: learning rate, margins' options, SN's mixtures.
+
+    Returns the learning rate.
+    """
+    config, trainer, step = run.config, run.trainer, run.step
+    lr = trainer.plan.base_lr * trainer.schedule(step)
+    for optimizer in trainer.optimizers():
+        set_learning_rate(optimizer, lr, thawed=is_thawed(config, trainer.plan.epoch(step)))
+    for margin in trainer.margins():
+        set_options(margin, trainer.margin_schedule(step))
+    sharpen(trainer.sparsest, step / max(1, trainer.plan.total_steps - 1))
+    return lr
 
 
 def is_thawed(config: Config, epoch: float) -> bool:

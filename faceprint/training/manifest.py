@@ -19,7 +19,7 @@ from faceprint.cores import num_cores
 from faceprint.distributed import world_size
 from faceprint.errors import UserError
 from faceprint.files import write_whole
-from faceprint.training.setup import Trainer
+from faceprint.training.trainer import Trainer
 
 GIT_SECONDS = 10.0
 

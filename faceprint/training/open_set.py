@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
 
 from faceprint.data.formats import open_source
@@ -11,6 +10,7 @@ from faceprint.data.path_names import with_names
 from faceprint.data.source import Source
 from faceprint.errors import UserError
 from faceprint.recipe import list_recipes, load_config
+from faceprint.registry import nearest
 from faceprint.training.sources import build_source
 
 
@@ -31,7 +31,7 @@ def open_set(what: str) -> Source:
 
 def check_meant(what: str) -> None:
     """Raise `UserError` for what is not there, and nearly the name of a recipe."""
-    if not os.path.exists(what) and (near := get_close_matches(what, list_recipes(), n=1, cutoff=0.8)):
+    if not os.path.exists(what) and (near := nearest(what, list_recipes(), 1, likeness=0.8)):
         raise UserError(f"{what}: no such file or folder; did you mean the recipe {near[0]}?")
 
 

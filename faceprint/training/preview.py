@@ -10,8 +10,8 @@ from faceprint.data.augment_sheet import augmentation_sheet
 from faceprint.data.formats import open_source
 from faceprint.data.images import Image
 from faceprint.recipe import load_config, validate
+from faceprint.training.batches import build_augmentation
 from faceprint.training.open_set import check_meant, is_recipe
-from faceprint.training.setup import build_augmentation
 from faceprint.training.sources import build_source
 
 

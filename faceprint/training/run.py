@@ -40,9 +40,10 @@ from faceprint.training.logging.jsonl import forget_after, read_metrics
 from faceprint.training.manifest import add_to_manifest
 from faceprint.training.measure import Means
 from faceprint.training.replicas import average_buffers, averaged
-from faceprint.training.setup import Trainer, build_trainer
+from faceprint.training.setup import build_trainer
 from faceprint.training.state import restore, state_pieces
 from faceprint.training.stopping import Agreement, StopRequest
+from faceprint.training.trainer import Trainer
 
 COUNTERS = ("step", "best", "since_best", "owes_evaluation")
 """What a checkpoint keeps of a run's own attributes."""

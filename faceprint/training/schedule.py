@@ -8,9 +8,6 @@ from itertools import pairwise
 
 from faceprint.registry import Table
 
-Shape = Callable[[float], float]
-"""Progress after the warm-up, 0 .. 1 (or a position for `step`) -> factor of the base learning rate."""
-
 
 def step_factor(position: float, milestones: Sequence[float], factor: float) -> float:
     """`factor` to the power of how many milestones lie at or before `position` (all in steps)."""

@@ -18,7 +18,7 @@ from faceprint.errors import UserError
 from faceprint.training.checkpoint import SHARED, Pieces, load_part, read_manifest
 from faceprint.training.randomness import cuda_random, seed_process
 from faceprint.training.replicas import gathered, load_network, load_optimizer, set_moments
-from faceprint.training.setup import Trainer
+from faceprint.training.trainer import Trainer
 
 
 def state_pieces(trainer: Trainer, own: list[Tensor], counters: dict[str, Any], *, copied: bool) -> Pieces:

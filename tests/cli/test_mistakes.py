@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from faceprint.cli import main
+from faceprint.errors import WorkerDied
 
 Call = Callable[..., tuple[int, str]]
 
@@ -81,10 +82,14 @@ def test_training_data(call: Call, folder: Path, tmp_path: Path) -> None:
 
 
 def test_recipes_keys_and_names(call: Call, tmp_path: Path) -> None:
-    refused(call("train", "quikstart"), "unknown recipe", "nearest: 'quickstart'", "lfw_10min")
+    refused(call("train", "quikstart"), "unknown recipe", "nearest: 'quickstart'", "`faceprint zoo` shows them all")
+    code, message = call("train", "r50")
+    assert code == 2
+    assert "nearest: 'arcface_torch/r50'" in message
+    assert len(message) < 400  # of 49 recipes, a few
     refused(call("train", "absent.yaml"), "absent.yaml", "cannot be read")
     refused(call("train", "quickstart", "optimizr.lr=1"), "unknown key 'optimizr'", "nearest: 'optimizer'")
-    refused(call("train", "quickstart", "network.name=r5"), "unknown network 'r5'", "nearest: 'r50'", "mbf")
+    refused(call("train", "quickstart", "network.name=r5"), "unknown network 'r5'", "nearest: 'r50'", "list_models")
     refused(call("train", "quickstart", "steps"), "'steps'", "key=value")
     refused(call("zoo", "quikstart"), "nearest: 'quickstart'")
     assert list(tmp_path.iterdir()) == []
@@ -130,6 +135,18 @@ def test_protocols_and_options(call: Call, folder: Path) -> None:
     refused(call("sweep", "quickstart", "optimizer.lt=0.1,0.2"), "'optimizer.lt'", "nearest: 'optimizer.lr'")
     refused(call("bench", "train", "--baseline", "absent.json"), "absent.json")
     refused(call("data", "synthetic", "faces"), "faces", "exists")
+
+
+def test_a_worker_that_dies_is_one_line_and_status_1(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise WorkerDied("worker 3 was killed: out of memory")
+
+    monkeypatch.setattr("faceprint.data.check.check_source", die)
+    monkeypatch.setattr("faceprint.data.align_folder.align_folder", die)
+    monkeypatch.setattr("faceprint.data.detectors.choose_detector", lambda *_, **__: None)
+    for command in (("check", "faces"), ("align", "faces", "crops")):
+        code, message = call("data", *command)
+        assert (code, message.strip()) == (1, "error: worker 3 was killed: out of memory")
 
 
 def test_a_wrong_option_of_the_command_line_itself_is_status_2_too(call: Call) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from faceprint.margins import MARGINS, Margin
-from faceprint.training.setup import build_margin
+from faceprint.training.losses import build_margin
 
 CLASSES, DIM, BATCH = 7, 5, 16
 OPTIONS: dict[str, dict[str, Any]] = {"softmax": {"incay": 0.01}, "magface": {"l_a": 0.5, "u_a": 5.0}}

@@ -205,7 +205,7 @@ def test_options_of_the_builder() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        ({"name": "r19"}, r"unknown network 'r19' \(nearest: 'r18'\)"),
+        ({"name": "r19"}, r"unknown network 'r19' \(nearest: 'r18', "),
         ({"name": "mbf", "wdth": 2}, r"unknown option of network 'mbf' 'wdth' \(nearest: 'width'\)"),
         ({"name": "mbf", "width": 0.0}, "width in"),
         ({"name": "r18", "output": "Q"}, "unknown output option 'Q'"),

@@ -13,8 +13,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from faceprint.evaluation import products
+from faceprint.evaluation.intervals import PersonDraws
+from faceprint.evaluation.megaface import size_intervals
 from faceprint.evaluation.megaface_counts import count_megaface, devkit_curves
-from faceprint.evaluation.mfr import all_to_all, one_to_other
+from faceprint.evaluation.mfr import MfrList, all_to_all, one_to_other, score_mfr
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo's file store is not used on Windows")
 
@@ -25,12 +27,17 @@ def results() -> list[Any]:
     ids = np.repeat(np.arange(40), 5)
     vectors = products.unit_rows(random.normal(size=(40, 16))[ids] + random.normal(size=(200, 16)), range(200))
     others = products.unit_rows(random.normal(size=(500, 16)), range(500))
+    listed = MfrList(
+        [str(row) for row in range(200)], ids, np.full(200, ""), np.arange(200) % 5 == 0, far=1e-3, mask_far=1e-2
+    )
     counts = count_megaface(vectors, ids, others, far=1e-3, device="cpu")
     return [
         counts.ranks.tolist(),
         [vars(counts.devkit), vars(counts.full), devkit_curves(counts)],
+        size_intervals(counts, 500, PersonDraws(40, 20)),
         all_to_all(vectors, ids, 1e-3, device="cpu"),
         one_to_other(vectors[::2], vectors[1::2], ids[::2], ids[1::2], 1e-3, device="cpu"),
+        score_mfr(vectors, listed, device="cpu", draws=20),
     ]
 
 

@@ -16,10 +16,12 @@ from faceprint.config import Config
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.data.write_set import write_set
 from faceprint.errors import UserError
-from faceprint.training import setup
+from faceprint.training import batches, plan
+from faceprint.training.batches import build_order
 from faceprint.training.open_set import open_set
+from faceprint.training.plan import make_plan
 from faceprint.training.preview import preview
-from faceprint.training.setup import build_order, build_trainer, make_plan
+from faceprint.training.setup import build_trainer
 
 Tiny = Callable[..., Config]
 
@@ -58,11 +60,12 @@ def test_processes_share_the_global_batch_of_one(tiny: Tiny, monkeypatch: pytest
     alone = list(build_order(config, trainer, 4, 8))
     assert make_plan(config, trainer.source).global_batch == 32
     shared = tiny("accumulate=2", f"sampler.name={sampler}")
-    monkeypatch.setattr(setup, "world_size", lambda: 2)
+    for module in (plan, batches):
+        monkeypatch.setattr(module, "world_size", lambda: 2)
     assert make_plan(shared, trainer.source).global_batch == 32
     parts = []
     for rank in (0, 1):
-        monkeypatch.setattr(setup, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(batches, "rank", lambda rank=rank: rank)
         parts.append(list(build_order(shared, trainer, 2, 4)))
     assert [parts[rank][part] for part in (0, 1) for rank in (0, 1)] == alone
 

@@ -14,7 +14,8 @@ import torch
 from faceprint.config import Config
 from faceprint.data.synthetic import SyntheticFaces
 from faceprint.errors import UserError
-from faceprint.training.setup import build_order, build_trainer
+from faceprint.training.batches import build_order
+from faceprint.training.setup import build_trainer
 
 Tiny = Callable[..., Config]
 

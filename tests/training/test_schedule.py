@@ -7,8 +7,8 @@ import pytest
 
 from faceprint.assignments import override
 from faceprint.recipe import validate
+from faceprint.training.plan import Plan, build_schedule
 from faceprint.training.schedule import make_schedule
-from faceprint.training.setup import Plan, build_schedule
 
 
 def schedule(name: str, **changes: Any) -> list[float]:

@@ -10,11 +10,10 @@ import typer
 from faceprint.cli.data.conversion import print_names
 from faceprint.cli.output import JsonOption, err, print_table, progress_bar, write_json
 from faceprint.cores import num_cores
-from faceprint.errors import UserError, WorkerDied
+from faceprint.errors import UserError
 
 if TYPE_CHECKING:
     from faceprint.data.align_report import AlignReport
-    from faceprint.errors import WorkerDied
 
 
 def align(
@@ -91,23 +90,19 @@ def align(
     _check_landmarks(detector, detector_model, landmarks)
     count = num_cores() if workers is None else workers
     with progress_bar("aligning", "photographs") as progress:
-        try:
-            report = align_folder(
-                source,
-                destination,
-                detector=choose_detector(
-                    detector, landmarks or detector_model, score_threshold=score_threshold, refine=refine
-                ),
-                size=parse_size(size),
-                choose=choose,
-                image_format=image_format,
-                source_format=source_format,
-                executor=RayCluster(ray, count) if ray else Processes(count),
-                progress=progress,
-            )
-        except WorkerDied as error:
-            err.print(f"error: {error}", style="bold red", markup=False)
-            raise typer.Exit(1) from error
+        report = align_folder(
+            source,
+            destination,
+            detector=choose_detector(
+                detector, landmarks or detector_model, score_threshold=score_threshold, refine=refine
+            ),
+            size=parse_size(size),
+            choose=choose,
+            image_format=image_format,
+            source_format=source_format,
+            executor=RayCluster(ray, count) if ray else Processes(count),
+            progress=progress,
+        )
     _print_report(report, destination, json_target)
     write_json(report.as_dict(), json_target)
 
