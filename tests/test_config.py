@@ -60,6 +60,8 @@ def test_overrides_reach_list_entries() -> None:
         ("batch_size=abc", ["batch_size", "integer", "'abc'"]),
         ("optimizer.lr=.nan", ["optimizer.lr", "finite"]),
         ("epochs=3", ["exactly one of epochs and steps", "epochs=3", "steps=10"]),
+        ("distributed={strategy: fsdp, compress: bf16}", ["distributed.compress is for distributed.strategy=ddp"]),
+        ("distributed={strategy: fsdp, bucket_mb: 50}", ["distributed.bucket_mb is for distributed.strategy=ddp"]),
         ("steps", ["'steps'", "key=value"]),
         ("seed.x=1", ["seed", "got {'x': 1}"]),
         ("schedule.milestones=[1", ["schedule.milestones", "not valid YAML"]),

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from faceprint.classifier.partial_fc import PartialFC
 from faceprint.device import synchronize
+from faceprint.distributed import together
 from faceprint.errors import UserError
 from faceprint.margins.plain import Plain
 from faceprint.memory import free_memory
@@ -97,8 +98,11 @@ class HeadPlan:
         return self.lasting_bytes + self.step_bytes
 
     def estimate(self, margin: Plain, device: torch.device) -> HeadEstimate:
-        """Memory, which must be free on `device`, and time. Raises `UserError` as `check` does."""
-        self.check(free_bytes(device))
+        """Memory, which must be free on `device`, and time. Raises `UserError` as `check` does, for any process's.
+
+        Where there are several processes all must call it.
+        """
+        together(lambda: self.check(free_bytes(device)))  # one that stopped alone would leave the others waiting below
         seconds = self.seconds(margin, device)
         return HeadEstimate(self.total_bytes, seconds, self.advice(seconds))
 

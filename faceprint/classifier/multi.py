@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -32,6 +32,10 @@ class Heads(nn.Module):
 
     def __iter__(self) -> Any:
         return iter(self.heads)
+
+    def named_heads(self) -> Iterator[tuple[str, PartialFC]]:
+        """Each head with what the names of its state begin with."""
+        return ((f"heads.{number}.", head) for number, head in enumerate(self))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Raw embeddings (B, D) of any float type, labels (B,) int64 over all heads -> mean loss, a float32 scalar.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from faceprint.errors import UserError
@@ -60,21 +61,24 @@ class CentreOptimizer(torch.optim.Optimizer):
             moments["square"] = torch.zeros(centres.shape, dtype=kind, device=centres.device)
             moments["row_steps"] = torch.zeros(len(centres), dtype=torch.int32, device=centres.device)
         self.state[centres] = moments
-        self._lag = _Lag(len(centres)) if update == "dense" and classifier.sample_rate < 1 else None
+        self.lag = Lag(len(centres)) if update == "dense" and classifier.sample_rate < 1 else None
+        """Of `update` "dense": which rows are behind."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Update the rows that have gradients since the last step."""
+        """Update the rows that have gradients since the last step. Without any there was none for this classifier."""
         assert closure is None
         centres_group, *other_groups = self.param_groups
         centres = self.classifier.centres
+        if centres.grad is None and not self.classifier.gradients:
+            return
         if centres.grad is not None:
             self._update(None, centres.grad.float(), centres_group)
-        elif self.classifier.gradients:
+        else:
             ((rows, grads),) = self.classifier.gradients
             self._update(rows, grads, centres_group)
-            if self._lag is not None:
-                self._lag.step(rows, centres_group)
+            if self.lag is not None:
+                self.lag.step(rows, centres_group)
         centres_group["steps"] += 1
         for group in other_groups:
             group["steps"] += 1
@@ -89,16 +93,15 @@ class CentreOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def catch_up(self, rows: Tensor | None) -> None:
         """Bring `rows` of the centres (None: all) to where dense SGD would have them by now."""
-        if self._lag is None:
+        if self.lag is None:
             return
         centres, moments = self.classifier.centres, self.state[self.classifier.centres]["momentum"]
         for part in _parts(rows, len(centres)):
-            moved = self._lag.since(part)
+            moved = self.lag.since(part)
             if moved is None:
                 continue
-            old, speed = read(centres, part), read(moments, part)
-            new = moved[:, 1, 0, None] * speed + moved[:, 1, 1, None] * old  # both before either is overwritten
-            store(moments, part, moved[:, 0, 0, None] * speed + moved[:, 0, 1, None] * old)
+            speed, new = move(moved.to(centres.device), read(moments, part), read(centres, part))
+            store(moments, part, speed)
             store(centres, part, new)
 
     def flush(self) -> None:
@@ -175,7 +178,7 @@ class CentreOptimizer(torch.optim.Optimizer):
         parameter.addcdiv_(state["momentum"] / (1 - beta1**count), scale, value=-group["lr"])
 
 
-class _Lag:
+class Lag:
     """How far each row is behind, and the matrix that brings it up to date.
 
     Without a gradient, SGD maps (v, w) to (mu v + lambda w, w - lr (mu v + lambda w)): a 2 x 2 matrix a step. The
@@ -208,6 +211,28 @@ class _Lag:
             return None
         self.last[rows] = self.now
         return torch.from_numpy(self.since_step[(last - self.base).numpy()]).float()
+
+    def behind(self) -> Tensor:
+        """(num_rows,) int32: by how many steps each row is."""
+        return self.now - self.last
+
+    def matrices(self) -> NDArray[np.float64]:
+        """(n, 2, 2): the last but k is that of rows k steps behind; as many as any row needs."""
+        return self.since_step[int(self.last.min()) - self.base :]
+
+    def take_up(self, behind: Tensor, matrices: NDArray[np.float64]) -> None:
+        """Go on from `behind()` and `matrices()` of another one, of which there may be more than rows need."""
+        self.now, self.base = len(matrices) - 1, 0
+        self.last = self.now - behind
+        self.since_step = matrices
+
+
+def move(since: Tensor, speed: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Momentum and weights (n, D) float32 of rows, as the matrices `since` (n, 2, 2) make them."""
+    return (
+        since[:, 0, 0, None] * speed + since[:, 0, 1, None] * weights,
+        since[:, 1, 0, None] * speed + since[:, 1, 1, None] * weights,
+    )
 
 
 def read(source: Tensor, rows: Any) -> Tensor:

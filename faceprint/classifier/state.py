@@ -6,23 +6,28 @@ training saved on n goes on with m.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sized
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from faceprint.classifier.optim import CentreOptimizer
+from faceprint.classifier.optim import CentreOptimizer, move
 from faceprint.classifier.partial_fc import PartialFC
 from faceprint.errors import UserError
 from faceprint.files import write_whole
 
 PATTERN = "centres-*.safetensors"
+BEHIND = "optimizer.behind"
+"""By how many steps each centre is, where `update` is "dense"."""
 
 
 @torch.no_grad()
@@ -34,6 +39,8 @@ def save_classes(
     `classes` are a range of them (of class numbers, step 1), None: all. The file is there whole or not at all; its
     name says which classes are in it. Raises `UserError` for a range that this process does not have.
     """
+    if optimizer is not None:
+        optimizer.flush()
     file = class_file(classifier, optimizer, classes)
     path = folder / file.name
     write_whole(path, safetensors.torch.save(file.tensors, file.metadata))
@@ -52,9 +59,11 @@ class ClassFile(NamedTuple):
 def class_file(
     classifier: PartialFC, optimizer: CentreOptimizer | None = None, classes: range | None = None
 ) -> ClassFile:
-    """What `save_classes` writes, brought up to date; tensors that are on the CPU are not copied."""
-    if optimizer is not None:
-        optimizer.flush()
+    """What a checkpoint has of these classes; tensors that are on the CPU are not copied.
+
+    Rows that wait for the updates of `update` "dense" are left as they are: made up for now, in two parts, those would
+    round to other weights than those of a training that was not saved. By how many steps each is behind is in the file.
+    """
     own = range(classifier.first_class, classifier.first_class + classifier.num_local)
     wanted = own if classes is None else classes
     if wanted.step != 1 or not own.start <= wanted.start < wanted.stop <= own.stop:
@@ -66,6 +75,8 @@ def class_file(
         "sub_centers": str(classifier.sub_centers),
         "first_class": str(wanted.start),
     }
+    if optimizer is not None and optimizer.lag is not None:
+        described["lag"] = json.dumps(optimizer.lag.matrices().tolist())
     return ClassFile(f"centres-{wanted.start:010d}-{wanted.stop:010d}.safetensors", tensors, described)
 
 
@@ -80,12 +91,12 @@ def shared_state(classifier: PartialFC, optimizer: CentreOptimizer) -> dict[str,
 
 
 def load_shared_state(state: dict[str, Any], classifier: PartialFC, optimizer: CentreOptimizer) -> None:
-    """Take up what `shared_state` gave."""
-    own = {name: value for name, value in classifier.state_dict().items() if name not in state["buffers"]}
-    classifier.load_state_dict({**own, **state["buffers"]})
-    for group, steps in zip(optimizer.param_groups, state["steps"], strict=True):
+    """Take up what `shared_state` gave. Of another margin it is left out: this one begins anew."""
+    own = classifier.state_dict()
+    classifier.load_state_dict({**own, **{name: value for name, value in state["buffers"].items() if name in own}})
+    for group, steps in zip(optimizer.param_groups, state["steps"], strict=False):
         group["steps"] = steps
-    for parameter, moments in zip(classifier.margin.parameters(), state["margin"], strict=True):
+    for parameter, moments in zip(classifier.margin.parameters(), state["margin"], strict=False):
         for name, tensor in moments.items():
             optimizer.state[parameter][name] = tensor.to(parameter.device)
 
@@ -118,8 +129,50 @@ def load_classes(
                 raise UserError(f"{file}: not a readable file of class centres ({error})") from error
             _check(file, opened[-1].metadata() or {}, classifier)
         parts = {name: _rows(folder, files, opened, name, wanted, own) for name, own in _tensors(classifier, optimizer)}
+        lags = [_matrices(file, tensors.metadata()) for file, tensors in zip(files, opened, strict=True)]
+    matrices = max(lags, key=len)  # the files' ends are the same
+    if BEHIND in parts:
+        _check_lag(folder, parts[BEHIND], matrices)
     for name, own in _tensors(classifier, optimizer):
         own.copy_(parts[name])
+    if optimizer is not None and optimizer.lag is not None:
+        optimizer.lag.take_up(parts[BEHIND], matrices)
+
+
+def read_classes_of(file: Path) -> dict[str, Tensor]:
+    """Centres, and biases if there are any, of all classes in a file of a checkpoint, brought up to date.
+
+    Raises `UserError`.
+    """
+    try:
+        with safetensors.safe_open(file, "pt") as opened:  # pyright: ignore[reportUnknownMemberType]
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+            matrices = _matrices(file, opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: not a readable file of class centres ({error})") from error
+    behind = tensors.get(BEHIND)
+    if behind is not None:
+        _check_lag(file, behind, matrices)
+        since = torch.from_numpy(matrices[len(matrices) - 1 - behind.numpy()]).float()
+        _, moved = move(since, tensors["optimizer.momentum"].float(), tensors["centres"].float())
+        tensors["centres"] = moved.to(tensors["centres"].dtype)
+    return {name: tensors[name] for name in ("centres", "bias") if name in tensors}
+
+
+def _matrices(file: Path, described: dict[str, str]) -> NDArray[np.float64]:
+    """Those of `Lag.matrices`; the identity alone where no row is behind."""
+    try:
+        matrices = np.array(json.loads(described.get("lag", "[[[1, 0], [0, 1]]]")), np.float64)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{file}: its lag is not a list of 2 x 2 matrices ({error})") from error
+    if matrices.shape[1:] != (2, 2) or not len(matrices):
+        raise UserError(f"{file}: its lag is not a list of 2 x 2 matrices")
+    return matrices
+
+
+def _check_lag(place: Path, behind: Tensor, matrices: NDArray[np.float64]) -> None:
+    if int(behind.min()) < 0 or int(behind.max()) >= len(matrices):
+        raise UserError(f"{place}: {BEHIND} lies in 0 .. {len(matrices) - 1}, the steps that the file describes")
 
 
 def change_classes(classifier: PartialFC, keep: Tensor, new: Tensor | None = None) -> PartialFC:
@@ -171,6 +224,8 @@ def _tensors(classifier: PartialFC, optimizer: CentreOptimizer | None) -> Iterat
         return
     for name, tensor in optimizer.state[classifier.centres].items():
         yield f"optimizer.{name}", tensor
+    if optimizer.lag is not None:
+        yield BEHIND, optimizer.lag.behind()
     if classifier.bias is not None:
         for name, tensor in optimizer.moments(classifier.bias).items():
             yield f"optimizer.bias.{name}", tensor

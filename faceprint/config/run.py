@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from faceprint.config.batches import Augment, Loader, Sampler
-from faceprint.config.data import Data
+from faceprint.config.data import Data, MixedData
 from faceprint.config.network import Classifier, Distillation, Input, MarginConfig, Network
 from faceprint.config.published import Published
 from faceprint.config.section import Count, Positive, PositiveInt, Section
@@ -93,4 +93,13 @@ class Config(Section):
     def _one_length(self) -> Config:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"give exactly one of epochs and steps, got epochs={self.epochs}, steps={self.steps}")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if self.margin.name == "triplet" and isinstance(self.data, MixedData) and self.data.classes == "heads":
+            raise ValueError("data.classes=heads is for class centres, and margin.name=triplet has none: say separate")
+        for key in ("compress", "bucket_mb", "static_graph"):
+            if self.distributed.strategy == "fsdp" and getattr(self.distributed, key) != getattr(Distributed(), key):
+                raise ValueError(f"distributed.{key} is for distributed.strategy=ddp; leave it out")
         return self

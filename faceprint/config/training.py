@@ -86,7 +86,8 @@ class Distributed(Section):
     bucket_mb: PositiveInt = 25
     """Gradients are sent in pieces of about this many megabytes, each as soon as it is complete."""
     static_graph: bool = False
-    """Promise that every step uses the same weights, which lets gradients be sent with less book-keeping."""
+    """Promise that every step uses the same weights, which lets gradients be sent with less book-keeping, but after
+    each pass of a step."""
     timeout_seconds: Positive = 600.0
     """How long a process waits for the others before the training fails."""
     strategy: Literal["ddp", "fsdp"] = "ddp"

@@ -41,6 +41,14 @@ class Float32Linear(nn.Linear):
             return super().forward(input.float())
 
 
+class Float32PReLU(nn.PReLU):
+    """PReLU in float32 whatever autocast says, which would round to fewer digits; (B, D) -> (B, D) float32."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
 class InFloat32(nn.Module):
     """The maps as float32: for options without a linear layer of their own."""
 
@@ -74,7 +82,7 @@ def pooled(layers: str, dropout: float) -> Builder:
         made: dict[str, Callable[[], nn.Module]] = {
             "fc": lambda: Float32Linear(channels, embedding_dim),
             "features": lambda: norm.embedding(embedding_dim, learned_scale=False),
-            "activation": lambda: nn.PReLU(embedding_dim),
+            "activation": lambda: Float32PReLU(embedding_dim),
         }
         parts.update({name: made[name]() for name in layers.split()} if layers else {"float32": InFloat32()})
         return nn.Sequential(OrderedDict(parts))

@@ -130,7 +130,9 @@ def open_teacher(path: Path, device: torch.device) -> tuple[Callable[[Tensor], T
 
     if path.is_dir():
         network, card = load_model(path)
-        return fold_norms(network).to(device).eval(), card.input, network.embedding_dim
+        folded = fold_norms(network).to(device).eval()
+        # Not the module itself: as part of the distiller it would be trained, and kept in every checkpoint.
+        return lambda images: folded(images), card.input, network.embedding_dim
     embedder = load(path, device=device.type)
     return (
         lambda images: torch.from_numpy(embedder.features(images.cpu().numpy())).to(device),

@@ -82,6 +82,12 @@ def _squared_length(gradients: list[Tensor], device: torch.device) -> Tensor:
     return nn.utils.get_total_norm(gradients).float() ** 2 if gradients else torch.zeros((), device=device)
 
 
+def forget_step(scaler: torch.amp.GradScaler) -> None:
+    """Let `scaler`, which has unscaled the gradients of a step that is left out, unscale those of the next one."""
+    if scaler.is_enabled():
+        scaler.update(scaler.get_scale())
+
+
 def floor_scale(scaler: torch.amp.GradScaler) -> None:
     """Keep the loss scale of fp16 at `MIN_SCALE` or above."""
     if scaler.is_enabled() and scaler.get_scale() < MIN_SCALE:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from faceprint.classifier import Heads, PartialFC, TripletLoss
-from faceprint.classifier.state import PATTERN, head_prefix, new_centres
+from faceprint.classifier.state import PATTERN, head_prefix, new_centres, read_classes_of
 from faceprint.data.pixels import InputSpec
 from faceprint.data.source import Source
 from faceprint.distributed import gather_rows
@@ -117,9 +117,11 @@ def take_all(path: Path, old: OldClasses, classifier: PartialFC | Heads) -> None
     taken = {name: value for name, value in old.state.items() if not MARGIN.match(name)}
     if isinstance(classifier, PartialFC):
         check_shape(path, old, classifier, classifier.num_classes)
-        first, last = (classifier.first_class + place for place in (0, classifier.num_local))
-        rows = slice(first * classifier.sub_centers, last * classifier.sub_centers)
-        taken = {name: value[rows] if name in BY_CLASS else value for name, value in taken.items()}
+    heads = {"": classifier} if isinstance(classifier, PartialFC) else dict(classifier.named_heads())
+    for prefix, head in heads.items():
+        rows = slice(*((head.first_class + place) * head.sub_centers for place in (0, head.num_local)))
+        for name in taken.keys() & {prefix + name for name in BY_CLASS}:
+            taken[name] = taken[name][rows]
     # What a margin remembers is of its own training; another margin's would not fit.
     fresh = {name: value for name, value in classifier.state_dict().items() if MARGIN.match(name)}
     try:
@@ -214,8 +216,8 @@ def read_checkpoint_classes(path: Path) -> OldClasses | None:
     heads = shared["heads"]
     state: dict[str, Tensor] = {}
     for number, head in enumerate(heads):
-        parts = [safetensors.torch.load_file(file) for file in sorted(path.glob(head_prefix(number, heads) + PATTERN))]
-        whole = {name: torch.cat([part[name] for part in parts]) for name in ("centres", "bias") if name in parts[0]}
+        parts = [read_classes_of(file) for file in sorted(path.glob(head_prefix(number, heads) + PATTERN))]
+        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         module = f"heads.{number}." if len(heads) > 1 else ""
         state.update({module + name: value for name, value in {**whole, **head["buffers"]}.items()})
     return OldClasses(state, shared["data"], read_names(path.parent.parent)) if heads else None

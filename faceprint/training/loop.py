@@ -18,7 +18,7 @@ from faceprint.distributed import rank, world_size
 from faceprint.errors import UserError
 from faceprint.models.switch_norm import sharpen
 from faceprint.training.batches import build_loader
-from faceprint.training.guard import Guard, floor_scale, gradient_norm, largest_logit, loss_scale
+from faceprint.training.guard import Guard, floor_scale, forget_step, gradient_norm, largest_logit, loss_scale
 from faceprint.training.measure import Stopwatch
 from faceprint.training.optim import clip_gradients, drop_frozen, scale_gradient, set_learning_rate, set_options
 from faceprint.training.profile import Profile, Row, part
@@ -86,6 +86,7 @@ def _train(run: Run, report: Report, stop: StopRequest, loader: Loader, batches:
             update_weights(trainer, norm, config.optimizer.clip_norm)
         else:
             drop_gradients(trainer)
+            forget_step(trainer.scaler)
             run.warn(f"step {run.step + 1} was left out: loss {loss}, gradient norm {float(norm)}")
             if guard.exhausted:
                 raise _failure(run, lr, loss, float(norm), step)
@@ -259,6 +260,7 @@ def _failure(run: Run, lr: float, loss: float, norm: float, step: Computed) -> T
         "labels": [int(labels.min()), int(labels.max())],
         "images": [run.trainer.source.name(index) for index in step.batch.indices.tolist()],
     }
+    run.publish_checkpoint()  # one that was still being written has weights from before the failure
     written = run.dump(figures)
     return TrainingFailedError(
         f"loss or gradient was not finite in step {run.step + 1} and {run.config.skip_nonfinite} steps before it (loss"

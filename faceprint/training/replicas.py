@@ -19,10 +19,12 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage] - what all of them are
 from torch.nn.parallel import DistributedDataParallel
 
 from faceprint.config import Distributed
 from faceprint.distributed import world_size
+from faceprint.errors import UserError
 from faceprint.models import FaceNetwork
 
 # Newer releases of torch warn of the older name.
@@ -38,7 +40,7 @@ class Replicas:
     """`network` as one of `world_size()` equal ones; `forward` is what a step calls, compiled on request.
 
     With `distributed.strategy=fsdp` the weights of `network` become shares of them, so that its optimiser must be made
-    afterwards. `precision` is what they travel in then.
+    afterwards. `precision` is what they may travel in then.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Replicas:
     ) -> None:
         self._network = network
         self._ddp: DistributedDataParallel | None = None
+        self._static_graph = config.static_graph
         self._unsharded: FaceNetwork | None = None
         if world_size() > 1 and config.strategy == "fsdp":
             self._unsharded = copy.deepcopy(network).cpu()
@@ -56,10 +59,13 @@ class Replicas:
         self.forward: Callable[[Tensor], Tensor] = torch.compile(whole) if compiled else whole
 
     def keeping_gradients(self) -> AbstractContextManager[None]:
-        """Inside it gradients stay in their process: for all passes of a step but the last."""
+        """Inside it gradients stay in their process: for all passes of a step but the last, unless the graph is
+        static."""
         if self._unsharded is not None:
             return _unreduced(cast(FSDPModule, self._network))
-        return nullcontext() if self._ddp is None else self._ddp.no_sync()
+        if self._ddp is None or self._static_graph:  # a static graph cannot do without; the mean of means is the same
+            return nullcontext()
+        return self._ddp.no_sync()
 
     def whole(self) -> FaceNetwork:
         """The network with all its weights, which is the network itself unless it is sharded. All must call it."""
@@ -90,13 +96,21 @@ def _shard(network: FaceNetwork, device: torch.device, precision: torch.dtype) -
     """Each block of the backbone is sent as one; the rest, whose output is float32, stays whole within a step."""
     network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] - shares are cut along dimension 0
     mesh = init_device_mesh(device.type, (world_size(),))
-    # The loop's autocast chooses the types of operations; here they say what travels alone.
-    policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for stage in network.backbone.children():
         for block in stage if isinstance(stage, nn.Sequential) else ():
             if any(True for _ in block.parameters()):
-                fully_shard(block, mesh=mesh, mp_policy=policy)
+                fully_shard(block, mesh=mesh, mp_policy=_policy(block, device, precision))
     fully_shard(network, mesh=mesh)
+
+
+def _policy(block: nn.Module, device: torch.device, precision: torch.dtype) -> MixedPrecisionPolicy:
+    """The loop's autocast chooses the types of operations; this says what the weights of `block` travel in alone.
+
+    Torch's batch norm, and on the CPU its layer norm, take float32 weights only: blocks of those travel as they are.
+    """
+    plain = device.type == "cpu" or any(isinstance(module, _BatchNorm) for module in block.modules())
+    travels = None if plain else precision
+    return MixedPrecisionPolicy(param_dtype=travels, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
 @contextmanager
@@ -130,8 +144,16 @@ def load_network(network: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """`load_state_dict` of whole tensors, of which the optimiser of a sharded network takes its share."""
+    """`load_state_dict` of whole tensors, of which the optimiser of a sharded network takes its share.
+
+    Its options stay those that it was made with. Raises `UserError` for the state of another kind of optimiser.
+    """
+    own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    if any(("betas" in group) != ("betas" in own[0]) for group in state["param_groups"]):
+        raise UserError("optimizer.name: the checkpoint has the state of the other kind; init_from starts a new run")
     optimizer.load_state_dict(state)
+    for group, options in zip(optimizer.param_groups, own, strict=True):
+        group.update(options)
     for parameter, remembered in optimizer.state.items():
         for name, value in remembered.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -147,6 +169,10 @@ def _like(own: Tensor, whole: Tensor) -> Tensor:
 
 def total_norm(gradients: list[Tensor]) -> Tensor:
     """Length of all `gradients` together, a float32 scalar; of shares, that of the whole."""
+    sharded = [gradient for gradient in gradients if isinstance(gradient, DTensor)]
+    if 0 < len(sharded) < len(gradients):  # torch takes no mixture
+        whole = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
+        return torch.hypot(total_norm(cast("list[Tensor]", sharded)), total_norm(whole))
     return _full(nn.utils.get_total_norm(gradients)).float()
 
 
@@ -185,6 +211,6 @@ def averaged(networks: Sequence[nn.Module]) -> Generator[list[Tensor]]:
 
 @torch.no_grad()
 def set_moments(networks: Iterable[nn.Module], values: Iterable[Tensor]) -> None:
-    """Put back what `averaged` gave."""
-    for buffer, value in zip(moments(networks), values, strict=True):
+    """Put back what `averaged` gave; networks beyond those that it was given keep theirs."""
+    for buffer, value in zip(moments(networks), values, strict=False):
         buffer.copy_(value)

@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import nn
+
 from faceprint import __version__
 from faceprint.config import Config
 from faceprint.distributed import by_first_rank, gather_objects, rank, together
 from faceprint.errors import UserError
 from faceprint.evaluation.pairs import PairSet
-from faceprint.evaluation.protocols import check_size, evaluate_pairs, load_protocol
+from faceprint.evaluation.protocols import check_size, evaluate_pairs, load_protocol, summarize
 from faceprint.files import write_whole
 from faceprint.inference.embedder import Embedder, network_embedder
 from faceprint.inference.folding import fold_norms
@@ -100,7 +103,8 @@ class Run:
         self._last_result: dict[str, Any] | None = None
         self._last_step = 0
         self._first_record: dict[str, Any] | None = None
-        self._said_stuck = False
+        self._judged = False
+        """Whether `watch_progress` has looked."""
         self._loggers: list[Logger] = []
         self.passed_over: list[str] = []
         """What is wrong with checkpoints newer than the one this run was continued from."""
@@ -111,6 +115,9 @@ class Run:
 
     def open_loggers(self) -> None:
         if self.folder is not None and rank() == 0:
+            for record in read_metrics(self.folder):  # of a run that goes on
+                if record["kind"] == "train":
+                    self._judges(record)
             self._loggers = open_loggers(
                 RunInfo(
                     folder=self.folder,
@@ -135,16 +142,20 @@ class Run:
 
     def watch_progress(self, record: dict[str, Any]) -> None:
         """Say once, a tenth into the training, that it learns nothing, where `record` looks like the first one."""
-        self._first_record = self._first_record or record
-        if self._said_stuck or self.step < max(100, self.trainer.plan.total_steps // 10):
-            return
-        self._said_stuck = True
-        if is_stuck(self._first_record, record, self.trainer.plan.num_classes):
+        judged, first = self._judges(record)
+        if judged and is_stuck(first, record, self.trainer.plan.num_classes):
             self.warn(
-                f"the loss is {record['loss']:.4g}, as at the start ({self._first_record['loss']:.4g}), and people are"
+                f"the loss is {record['loss']:.4g}, as at the start ({first['loss']:.4g}), and people are"
                 " told apart no better than by chance: check the labels (faceprint data check), try a lower"
                 " optimizer.lr, a longer schedule.warmup or a smaller margin"
             )
+
+    def _judges(self, record: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+        """Whether the progress shows by this training record, and the first one."""
+        self._first_record = self._first_record or record
+        judges = not self._judged and record["step"] >= max(100, self.trainer.plan.total_steps // 10)
+        self._judged = self._judged or judges
+        return judges, self._first_record
 
     def dump(self, figures: Mapping[str, Any]) -> str:
         """Write `figures` about a failed step beside the run; returns a clause that says where, in rank 0."""
@@ -342,7 +353,10 @@ def open_run(config: Config) -> Run:
     if folder is not None:
         by_first_rank(lambda: check_folder(config, folder))
     pair_sets = [load_pairs(options, config.network.image_size) for options in config.evaluation.protocols]
+    for pairs in pair_sets[:1]:  # a metric that is none of its figures is seen now, and not at the first evaluation
+        figure(summarize(pairs.same.astype(np.float64), pairs), config.evaluation.metric)
     trainer = build_trainer(config)
+    check_batch(config.batch_size, trainer.network)
     for pairs in pair_sets:
         check_size(pairs, trainer.spec)  # now, and not after the first thousand steps
     run = Run(config, folder, claim, trainer, pair_sets)
@@ -352,6 +366,15 @@ def open_run(config: Config) -> Run:
         by_first_rank(lambda: add_to_manifest(folder, trainer, seed=config.seed, first_step=run.step))
     run.open_loggers()
     return run
+
+
+def check_batch(batch_size: int, network: nn.Module) -> None:
+    """Raise `UserError` for a batch that batch norm of embeddings has no variance of."""
+    if batch_size == 1 and any(isinstance(module, nn.BatchNorm1d) for module in network.modules()):
+        raise UserError(
+            "batch_size=1: batch norm needs at least 2 images in each process; take batch_size=2 or more, or, with"
+            " several processes, network.options.norm=syncbn"
+        )
 
 
 def claim_if_there(claim: Claim, folder: Path) -> None:

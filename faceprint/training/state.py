@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -63,8 +64,8 @@ def _shared(trainer: Trainer) -> dict[str, Any]:
 def restore(trainer: Trainer, path: Path, seed: int) -> dict[str, Any]:
     """Bring `trainer` to the state in the checkpoint `path`; returns its counters.
 
-    Any number of processes reads what any number wrote. Raises `UserError` where it is of other data or another
-    network.
+    Any number of processes reads what any number wrote. What `resume_changes` added since begins anew. Raises
+    `UserError` where it is of other data, another network or another kind of optimiser.
     """
     state = load_part(path / SHARED)
     if state["classes"] != trainer.plan.num_classes:
@@ -74,18 +75,29 @@ def restore(trainer: Trainer, path: Path, seed: int) -> dict[str, Any]:
         )
     if state["data"] != trainer.data_fingerprint:
         raise UserError(f"{path}: identities or labels of the data are not those that this run was trained on")
+    try:
+        _take_up(trainer, state, path)
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: is of another configuration ({shorten(str(error), 300)})") from error
+    trainer.scaler.load_state_dict(state["scaler"])
+    _restore_own(trainer, path, seed, state["step"])
+    return state
+
+
+def _take_up(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
     load_network(trainer.network, state["network"])
     if trainer.average is not None and state["average"] is not None:
         trainer.average.load_state_dict(state["average"])
+    elif trainer.average is not None:
+        load_network(trainer.average.module, state["network"])
     load_optimizer(trainer.optimizer, state["optimizer"])
     if trainer.distiller is not None and state["distiller"] is not None:
         trainer.distiller.load_state_dict(state["distiller"])
     for number, (head, optimizer) in enumerate(trainer.heads()):
         load_classes(path, head, optimizer, prefix=head_prefix(number, trainer.heads()))
         load_shared_state(state["heads"][number], head, optimizer)
-    trainer.scaler.load_state_dict(state["scaler"])
-    _restore_own(trainer, path, seed, state["step"])
-    return state
 
 
 def _restore_own(trainer: Trainer, path: Path, seed: int, step: int) -> None:

@@ -51,6 +51,14 @@ def test_lazy_updates_are_dense_sgd_over_200_steps_of_a_changing_rate() -> None:
     assert torch.allclose(ours.state[classifier.centres]["momentum"], momentum, rtol=1e-4, atol=1e-5)
 
 
+def test_lazy_updates_are_made_where_the_centres_are() -> None:
+    """Which rows are behind is known in CPU memory, the centres are elsewhere: here on the meta device."""
+    optimizer = PartialFC(D, C, CosFace(8.0, 0.1), 0.2).to("meta").make_optimizer(0.1, update="dense")
+    assert optimizer.lag is not None
+    optimizer.lag.step(torch.tensor([1, 3]), optimizer.param_groups[0])
+    optimizer.flush()
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_all_rows_sampled_is_torchs_own_optimiser(name: str) -> None:
     classifier, ours = make(1.0, name=name)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from faceprint.classifier import Heads, PartialFC
 from faceprint.errors import UserError
-from faceprint.margins import AdaFace, CosFace
+from faceprint.margins import AdaFace, CosFace, Softmax
 
 CLASSES = (5, 3, 4)
 
@@ -62,6 +62,18 @@ def test_a_head_without_samples_stays_as_it_is(sample_rate: float) -> None:
     assert not any(head.gradients for head in heads)
     changed = [not torch.equal(old, head.centres) for old, head in zip(before, heads, strict=True)]
     assert changed == [True, True, False]
+
+
+def test_adamw_counts_the_steps_that_a_head_had() -> None:
+    """In the first one of a head each of its biases moves by the learning rate, whatever steps others had before."""
+    heads = Heads([PartialFC(6, count, Softmax()) for count in CLASSES])
+    optimizer = heads.make_optimizer(0.1, weight_decay=0.0, name="adamw")
+    embeddings, labels = batch()
+    for chosen in (labels < 5, labels < 5, labels >= 5):
+        heads(embeddings[chosen], labels[chosen]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert torch.allclose(list(heads)[1].bias.abs(), torch.full((3,), 0.1), rtol=1e-3)
 
 
 def test_state_goes_round() -> None:

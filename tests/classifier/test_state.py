@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors.torch import save_file
 from torch import Tensor
 
 from faceprint.classifier import CentreOptimizer, PartialFC
-from faceprint.classifier.state import change_classes, load_classes, save_classes
+from faceprint.classifier.state import change_classes, class_file, load_classes, read_classes_of, save_classes
 from faceprint.errors import UserError
 from faceprint.margins import CosFace, Softmax
 
@@ -69,6 +70,53 @@ def test_the_next_step_is_the_same(tmp_path: Path) -> None:
     for pair in (one, other):
         step(*pair)
     assert torch.equal(one[0].centres, other[0].centres)
+
+
+def lagging() -> tuple[PartialFC, CentreOptimizer]:
+    """Some of whose rows are behind dense SGD."""
+    torch.manual_seed(0)
+    classifier = PartialFC(D, 40, CosFace(8.0, 0.1), 0.2)
+    torch.nn.init.normal_(classifier.centres)
+    optimizer = classifier.make_optimizer(0.1, update="dense", weight_decay=0.05)
+    for _ in range(5):
+        step(classifier, optimizer)
+    return classifier, optimizer
+
+
+def test_rows_that_are_behind_go_on_from_a_checkpoint_to_the_last_bit(tmp_path: Path) -> None:
+    """And who reads the file for its centres has them up to date."""
+    classifier, optimizer = lagging()
+    before = classifier.centres.detach().clone()
+    file = class_file(classifier, optimizer)
+    assert torch.equal(classifier.centres, before)
+    save_file(file.tensors, tmp_path / file.name, file.metadata)
+
+    other = PartialFC(D, 40, CosFace(8.0, 0.1), 0.2)
+    other.draws.copy_(classifier.draws)
+    other.seed = classifier.seed
+    its_optimizer = other.make_optimizer(0.1, update="dense", weight_decay=0.05)
+    load_classes(tmp_path, other, its_optimizer)
+    for _ in range(3):
+        step(classifier, optimizer)
+        step(other, its_optimizer)
+    assert torch.equal(classifier.centres, other.centres)
+
+    classifier, optimizer = lagging()
+    optimizer.flush()
+    assert not torch.equal(classifier.centres, before)
+    assert torch.equal(read_classes_of(tmp_path / file.name)["centres"], classifier.centres)
+
+
+@pytest.mark.parametrize("lag", ["", "[]", "[[1, 0]]", "[[[1, 0], [0]]]", "[" * 100_000, "[[[1, 0], [0, 1]]]", "3"])
+def test_a_lag_that_makes_no_sense_is_refused(lag: str, tmp_path: Path) -> None:
+    classifier, optimizer = lagging()
+    file = class_file(classifier, optimizer)
+    save_file(file.tensors, tmp_path / file.name, {**file.metadata, "lag": lag})
+    before = classifier.centres.detach().clone()
+    for read in (lambda: load_classes(tmp_path, classifier, optimizer), lambda: read_classes_of(tmp_path / file.name)):
+        with pytest.raises(UserError, match=r"its lag is not a list of 2 x 2|lies in 0 \.\. 0"):
+            read()
+    assert torch.equal(classifier.centres, before)
 
 
 def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:

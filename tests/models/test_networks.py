@@ -7,6 +7,7 @@ from torch.nn.functional import normalize
 from faceprint.errors import UserError
 from faceprint.inference.folding import fold_norms
 from faceprint.models import create_model, list_models
+from faceprint.models.outputs import OUTPUTS
 
 
 def conv(cin: int, cout: int, kernel: int, groups: int = 1) -> int:
@@ -147,6 +148,14 @@ def test_half_precision_leaves_the_embedding_in_float32(name: str) -> None:
             rounded = network(images)
     assert rounded.dtype == torch.float32
     assert torch.cosine_similarity(exact, rounded).min() > 0.99
+
+
+@pytest.mark.parametrize("output", list(OUTPUTS))
+def test_half_precision_leaves_the_embedding_of_every_option_in_float32(output: str) -> None:
+    """A loss scale of fp16 is put on the embeddings' gradient: in fp16 itself it would be too late."""
+    network = create_model("resnet", output=output, units=[1, 1, 1, 1], image_size=(32, 32))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(torch.randn(2, 3, 32, 32)).dtype == torch.float32
 
 
 def test_the_last_norm_of_option_e_has_a_fixed_scale() -> None:

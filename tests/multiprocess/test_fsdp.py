@@ -49,3 +49,27 @@ def test_sharded_weights_train_alike_and_continue_each_other(tmp_path: Path, out
         },
         lowest_cosine_of_embeddings=round(lowest, 6),
     )
+
+
+def test_sharded_weights_train_with_a_projection_and_in_bf16(tmp_path: Path) -> None:
+    """A projection of a distilled student is whole in each process, and its gradient counts beside the shares."""
+    (trained_teacher,) = trained(1, Job(f"{tmp_path}/teacher", ("steps=1", "network.embedding_dim=24")))
+    assert len(losses(trained_teacher)) == 1
+
+    def job(name: str, *changes: str) -> Job:
+        return Job(f"{tmp_path}/{name}", (*VIT, "steps=3", *changes))
+
+    student = (f"distillation.teacher={tmp_path}/teacher", "distillation.weight=5.0")
+    bf16 = "precision=bf16"
+    ddp, fsdp, low_ddp, low_fsdp, bn = trained(
+        2,
+        job("ddp", *student),
+        job("fsdp", *student, FSDP),
+        job("low ddp", bf16),
+        job("low fsdp", bf16, FSDP),
+        Job(f"{tmp_path}/bn", ("steps=2", bf16, FSDP)),
+    )
+    assert losses(fsdp) == pytest.approx(losses(ddp), rel=1e-4)
+    assert fsdp[0]["gradient_norm"] == pytest.approx(ddp[0]["gradient_norm"], rel=1e-4)
+    assert losses(low_fsdp) == pytest.approx(losses(low_ddp), rel=0.05)
+    assert len(losses(bn)) == 2

@@ -29,34 +29,49 @@ TINY: dict[str, Any] = {
 }
 OTHERS = {"source": "synthetic", "identities": 7, "images_per_identity": 2, "first_identity": 4}
 
+SEVERAL = {
+    "source": "mixed",
+    "classes": "heads",
+    "parts": [
+        {"name": "a", "source": "synthetic", "identities": 5, "images_per_identity": 3},
+        {"name": "b", "source": "synthetic", "identities": 3, "images_per_identity": 3, "seed": 1},
+    ],
+}
+
 
 def start(folder: str, data: dict[str, Any]) -> Any:
     return build_trainer(validate({**TINY, "data": data, "init_from": f"{folder}/old", "dry_run": True}))
 
 
+def centres(trainer: Any) -> list[torch.Tensor]:
+    """Of each head, those of this process."""
+    return [head.centres.detach() for head, _ in trainer.heads()]
+
+
 def process(rank: int, folder: str, data: dict[str, Any]) -> None:
     torch.set_num_threads(1)
-    store = f"file://{folder}/store{data['identities']}"
+    store = f"file://{folder}/store{len(str(data))}"
     dist.init_process_group("gloo", store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     trainer = start(folder, data)
-    torch.save((trainer.classifier.centres.detach(), trainer.origin), f"{folder}/{rank}.pt")
+    torch.save((centres(trainer), trainer.origin), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    run = open_run(validate({**TINY, "out": str(tmp_path / "old")}))
-    train(run, lambda record: None)
-    return tmp_path
-
-
 @pytest.mark.parametrize(
-    ("data", "words"), [(OTHERS, "2 taken over by name, 5 new, 4 dropped"), (TINY["data"], "from")]
+    ("before", "data", "words"),
+    [
+        (TINY["data"], OTHERS, "2 taken over by name, 5 new, 4 dropped"),
+        (TINY["data"], TINY["data"], "from"),
+        (SEVERAL, SEVERAL, "network and class centres from"),
+    ],
+    ids=["others", "same", "heads"],
 )
-def test_two_processes_start_like_one(old: Path, data: dict[str, Any], words: str) -> None:
-    alone = start(str(old), data)
-    mp.spawn(process, (str(old), data), nprocs=2)
-    parts = [torch.load(old / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    assert torch.allclose(torch.cat([centres for centres, _ in parts]), alone.classifier.centres, atol=1e-6)
+def test_two_processes_start_like_one(tmp_path: Path, before: dict[str, Any], data: dict[str, Any], words: str) -> None:
+    train(open_run(validate({**TINY, "data": before, "out": str(tmp_path / "old")})), lambda record: None)
+    alone = start(str(tmp_path), data)
+    mp.spawn(process, (str(tmp_path), data), nprocs=2)
+    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for whole, *shares in zip(centres(alone), *(shares for shares, _ in parts), strict=True):
+        assert torch.allclose(torch.cat(shares), whole, atol=1e-6)
     assert words in alone.origin
     assert [origin for _, origin in parts] == [alone.origin] * 2

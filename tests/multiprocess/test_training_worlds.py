@@ -178,6 +178,17 @@ def test_a_stop_leaves_no_trace(tmp_path: Path) -> None:
     assert all(torch.equal(value, networks[1][name]) for name, value in networks[0].items())
 
 
+def test_a_static_graph_accumulates(tmp_path: Path) -> None:
+    options = ("steps=3", "accumulate=2", "optimizer.lr=1e-4")
+    plain, static = trained(
+        2,
+        Job(f"{tmp_path}/plain", options),
+        Job(f"{tmp_path}/static", (*options, "distributed.static_graph=true")),
+    )
+    assert losses(static) == pytest.approx(losses(plain), rel=1e-4)
+    assert static[0]["gradient_norm"] == pytest.approx(plain[0]["gradient_norm"], rel=1e-4)
+
+
 def centres(folder: Path) -> torch.Tensor:
     found = read_checkpoint_classes(list_checkpoints(folder / "checkpoints")[-1])
     assert found is not None

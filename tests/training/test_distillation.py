@@ -19,6 +19,7 @@ from faceprint.recipe import validate
 from faceprint.training.distillation import ANGLE_WEIGHT, embedding_loss, relation_loss
 from faceprint.training.loop import train
 from faceprint.training.run import open_run
+from faceprint.training.setup import build_trainer
 
 CONFIG: dict[str, Any] = {
     "network": {"name": "mbf", "embedding_dim": 16, "image_size": [32, 32], "options": {"scale": 1, "width": 0.5}},
@@ -93,6 +94,16 @@ def test_a_student_comes_to_resemble_its_teacher(teacher: Path, tmp_path: Path) 
     other_size = "network.embedding_dim=24"
     projected = agreement(run(tmp_path / "both", steps, *given, "distillation.loss=both", other_size), teacher)
     assert projected[1] > alone[1]
+
+
+@pytest.mark.parametrize(("size", "trained"), [(16, set()), (24, {"projection.weight"})])
+def test_the_teacher_is_not_part_of_the_training(teacher: Path, size: int, trained: set[str]) -> None:
+    changes = [f"distillation.teacher={teacher}", f"network.embedding_dim={size}", "steps=1", "dry_run=true"]
+    trainer = build_trainer(validate(override(CONFIG, changes)))
+    assert trainer.distiller is not None
+    assert set(trainer.distiller.state_dict()) == trained
+    weights = [weight for group in trainer.optimizer.param_groups for weight in group["params"]]
+    assert len(weights) == len(list(trainer.network.parameters())) + len(trained)
 
 
 def test_a_resumed_student_is_the_undisturbed_one(teacher: Path, tmp_path: Path) -> None:

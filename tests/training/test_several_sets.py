@@ -76,6 +76,11 @@ def test_mistakes(tiny: Tiny, trained: Trained, change: str, words: str) -> None
         trained(several(tiny, "separate", change))
 
 
+def test_a_triplet_loss_has_no_heads(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match=r"data\.classes=heads is for class centres, and margin\.name=triplet has none"):
+        several(tiny, "heads", "margin={name: triplet}", "sampler.name=pk")
+
+
 @pytest.mark.parametrize("kind", ["shards", "parquet"])
 def test_the_order_by_windows_goes_on_exactly(
     tiny: Tiny, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -33,6 +33,9 @@ TIMES = {
 }
 
 
+PAIRS = "{protocol: synthetic, num_identities: 8, images_per_identity: 3, num_pairs: 20, size: 32x32}"
+
+
 def lines(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what the clock decides."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -84,7 +87,22 @@ def test_the_model_of_a_run_gives_the_embeddings_of_its_network(tiny: Tiny, trai
 
 
 @pytest.mark.parametrize(
-    "changes", [["ema=0.9"], ["optimizer.name=adamw", "optimizer.lr=0.002"], ["accumulate=2", "batch_size=4"]]
+    "changes",
+    [
+        ["ema=0.9"],
+        ["optimizer.name=adamw", "optimizer.lr=0.002"],
+        ["accumulate=2", "batch_size=4"],
+        # Rows that wait for their updates are not brought up to date by a checkpoint, nor are random numbers drawn.
+        ["classifier={update: dense, sample_rate: 0.2, centres: bf16, state: bf16}", "data.identities=40"],
+        ["margin={name: triplet}", "sampler={name: pk, images_per_identity: 2}"],
+        [
+            "margin={name: elasticface, options: {plus: true}, schedule: {margin: [[0, 0.0], [1, 0.5]]}}",
+            "sampler.name=balanced",
+            "classifier={class_weights: inverse, sub_centers: 2, label_smoothing: 0.1}",
+        ],
+        ["optimizer={unfreeze: 1, lr_factors: {'*': 0, 'output.*': 1}}", "schedule.warmup=1"],
+    ],
+    ids=["ema", "adamw", "accumulate", "dense", "triplet", "elastic", "freeze"],
 )
 def test_resuming_anywhere_gives_the_bit_identical_run(
     tiny: Tiny, trained: Trained, tmp_path: Path, changes: list[str]
@@ -107,8 +125,45 @@ def test_resuming_anywhere_gives_the_bit_identical_run(
         averages = whole.trainer.average.state_dict(), resumed.trainer.average.state_dict()
         assert all(torch.equal(averages[0][name], averages[1][name]) for name in averages[0])
         assert not torch.equal(next(whole.trainer.average.parameters()), next(whole.trainer.network.parameters()))
-    assert torch.equal(whole.trainer.classifier.centres, resumed.trainer.classifier.centres)
+    classes = whole.trainer.classifier.state_dict(), resumed.trainer.classifier.state_dict()
+    assert all(torch.equal(classes[0][name], classes[1][name]) for name in classes[0])
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "refusal"),
+    [
+        ("optimizer.momentum=0.9", "optimizer={momentum: 0.5, weight_decay: 0.25, clip_norm: 1}", ""),
+        ("ema=0", "ema=0.9", ""),
+        ("ema=0.9", "ema=0", ""),
+        ("margin={name: adaface}", "margin={name: cosface}", ""),
+        ("margin={name: cosface}", "margin={name: uniface}", ""),
+        ("optimizer.name=sgd", "optimizer.name=adamw", "optimizer.name: the checkpoint has the state of the other"),
+        ("optimizer.name=adamw", "optimizer.name=sgd", "optimizer.name: the checkpoint has the state of the other"),
+        ("optimizer.lr_factors={}", "optimizer.lr_factors={'output.*': 0.1}", "of another configuration .*group"),
+        ("network.options.scale=1", "network.options.scale=2", "of another configuration .*size mismatch"),
+    ],
+)
+def test_what_may_change_does_and_the_rest_is_refused(
+    tiny: Tiny, trained: Trained, first: str, then: str, refusal: str
+) -> None:
+    trained(tiny("steps=2", first))
+    config = tiny("steps=3", "resume=true", then, f"resume_changes=[steps, {then.split('=')[0].split('.')[0]}]")
+    if refusal:
+        with pytest.raises(UserError, match=refusal):
+            open_run(config)
+        return
+    run, _, _ = trained(config)
+    assert run.step == 3
+    (group,) = run.trainer.optimizer.param_groups
+    assert (group["momentum"], group["weight_decay"]) == (config.optimizer.momentum, config.optimizer.weight_decay)
+
+
+def test_an_average_that_begins_later_begins_at_the_weights(tiny: Tiny, trained: Trained) -> None:
+    before, _, _ = trained(tiny("steps=2"))
+    run = open_run(tiny("steps=3", "resume=true", "ema=0.9", "resume_changes=[steps, ema]"))
+    average = run.trainer.best_weights().state_dict()
+    assert all(torch.equal(value, average[name]) for name, value in before.trainer.network.state_dict().items())
 
 
 def test_a_run_that_died_before_its_first_checkpoint_starts_again(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
@@ -263,16 +318,74 @@ def test_a_single_step_that_is_not_finite_is_left_out_and_leaves_no_trace(
     assert run.step == 4
 
 
+def test_training_in_fp16_goes_on_after_steps_that_are_not_finite(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss scale on the CPU, which it works on as on a GPU: a lost step leaves the scale as it was."""
+    from faceprint.training import loop
+
+    run = open_run(tiny("log.every=1", "steps=5", "dry_run=true"))
+    run.trainer.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)  # type: ignore[misc]
+    original = loop.prepare
+
+    def prepare(batch: Any, trainer: Any, generator: Any) -> torch.Tensor:
+        images = original(batch, trainer, generator)
+        return images * float("nan") if run.step in (1, 2) else images
+
+    monkeypatch.setattr(loop, "prepare", prepare)
+    records: list[dict[str, Any]] = []
+    loop.train(run, records.append)
+    assert run.step == 5
+    assert [record["loss_scale"] for record in records] == [64.0] * 5
+    assert all(torch.isfinite(value).all() for value in run.trainer.network.state_dict().values())
+
+
+def test_a_failure_publishes_the_checkpoint_that_was_being_written(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faceprint.training import loop
+    from faceprint.training.run import Run
+
+    run = open_run(tiny("steps=9", "checkpoint.every=3", "skip_nonfinite=1"))
+    monkeypatch.setattr(Run, "agreed_to_stop", lambda run: False)  # as if the disk were slow
+    original = loop.prepare
+
+    def prepare(batch: Any, trainer: Any, generator: Any) -> torch.Tensor:
+        images = original(batch, trainer, generator)
+        return images * float("nan") if run.step >= 3 else images
+
+    monkeypatch.setattr(loop, "prepare", prepare)
+    with pytest.raises(TrainingFailedError, match="step_000000003"):
+        loop.train(run, lambda record: None)
+
+
 @pytest.mark.parametrize(("loss", "accuracy", "said"), [(7.9, 0.2, 1), (6.0, 0.2, 0), (7.9, 0.5, 0)])
 def test_a_loss_that_stays_at_chance_is_said_once(
     tiny: Tiny, tmp_path: Path, loss: float, accuracy: float, said: int
 ) -> None:
     run = open_run(tiny("steps=200"))
     for run.step in range(10, 200, 10):
-        run.watch_progress({"loss": 8.0 if run.step == 10 else loss, "train_accuracy": accuracy})
+        run.watch_progress({"step": run.step, "loss": 8.0 if run.step == 10 else loss, "train_accuracy": accuracy})
     warnings = [line for line in lines(tmp_path / "run") if line["kind"] == "warning"]
     assert [line["step"] for line in warnings] == [100] * said
     assert all("no better than by chance: check the labels" in line["message"] for line in warnings)
+
+
+@pytest.mark.parametrize(("loss", "said"), [(7.9, 1), (6.0, 0)])
+def test_a_resumed_run_knows_its_first_loss(
+    tiny: Tiny, trained: Trained, tmp_path: Path, loss: float, said: int
+) -> None:
+    """It does not take the first one since for it, and says nothing twice."""
+    _, _, (record,) = trained(tiny("steps=2"))
+    (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps({**record, "loss": 8.0}) + "\n")
+    config = tiny("steps=200", "resume=true", "resume_changes=[steps]")
+    for step in (100, 110):
+        run = open_run(config)
+        for run.step in (step, step + 1):
+            run.watch_progress(run.log({**record, "step": run.step, "loss": loss, "train_accuracy": 0.1}))
+        run.step = step + 2
+        run.save_checkpoint()
+        run.close()
+    warnings = [line for line in lines(tmp_path / "run") if line["kind"] == "warning"]
+    assert [line["step"] for line in warnings] == [100] * said
 
 
 def test_tensorboard_gets_the_figures(tiny: Tiny, trained: Trained, tmp_path: Path) -> None:
@@ -324,6 +437,9 @@ def test_nothing_is_written_before_everything_is_checked(tiny: Tiny, tmp_path: P
         ("evaluation.protocols=[{images: x}]", "needs the key protocol"),
         ("data.identities=1", "at least 2 identities"),
         ("precision=fp16", "fp16 needs a CUDA device"),
+        ("batch_size=1", "batch_size=1: batch norm needs at least 2 images"),
+        (f"evaluation={{metric: acuracy, protocols: [{PAIRS}]}}", "evaluation.metric=acuracy: not a figure"),
+        (f"evaluation={{metric: tar_at_far.1e-4, protocols: [{PAIRS}]}}", "evaluation.metric=tar_at_far.1e-4: not a"),
         ("device=cuda", "'cuda' is not available" if not torch.cuda.is_available() else ""),
     ):
         if words:
