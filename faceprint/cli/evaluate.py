@@ -81,7 +81,8 @@ def evaluate(
     [bold]synthetic[/bold]: num_identities=200 images_per_identity=6 num_pairs=2000 difficulty=0.5 seed=0
     first_identity=0 size=112x112: generated people, which say nothing about photographs.
 
-    [bold]fairness[/bold]: images=DIR pairs=FILE, a CSV with group_a,group_b or BFW's table, or pairs=DIR, RFW's lists.
+    [bold]fairness[/bold]: images=DIR pairs=FILE, a CSV with group_a,group_b or BFW's table, or pairs=DIR, RFW's lists;
+    intervals=1000.
 
     [bold]ageing[/bold]: images=DIR pairs=FILE, a CSV with years, date_a,date_b or age_a,age_b; years=0,2,4 are the
     bins; draws=1000.
@@ -95,8 +96,8 @@ def evaluate(
     $FACEPRINT_CACHE or the user's cache folder). For an ONNX file that does not say what it takes: input.mean=127.5
     input.std=127.5 input.colour=rgb input.size=112x112.
 
-    All but the analyses: intervals=1000, so many draws of people for 95 % intervals. Sets of pairs: hardest=FILE.png
-    (the pairs that score most wrongly).
+    All but the other analyses: intervals=1000, so many draws of people for 95 % intervals. Sets of pairs:
+    hardest=FILE.png (the pairs that score most wrongly).
 
     MODEL may be embeddings made elsewhere: .npz as `faceprint embed` writes it, .npy with names=FILE (one a line, in
     the order of the rows), a .bin matrix of the MegaFace devkit; for megaface also a folder with facescrub_features and
@@ -128,12 +129,13 @@ def _measure(model: str, protocol: str, assignments: list[str], json_file: str |
     """One model on one protocol."""
     from faceprint.evaluation.embeddings import UnreadableImagesError
     from faceprint.evaluation.feature_files import MissingFeaturesError
+    from faceprint.evaluation.intervals import MAX_DRAWS
     from faceprint.evaluation.megaface import is_devkit_folder
     from faceprint.evaluation.pairs import MissingImagesError
 
     options = parse_options(protocol, assignments)
     plot, hardest = options.pop("plot", None), options.pop("hardest", None)
-    draws = count("intervals", options, 1000, 100_000) if "intervals" in options else 0
+    draws = count("intervals", options, 1000, MAX_DRAWS) if "intervals" in options else 0
     check_writable(json_file, plot, hardest)
     _check_extras(protocol, plot, hardest)
     devkit, data = protocol == "megaface" and is_devkit_folder(Path(model)), data_name(protocol, options)

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from faceprint.errors import UserError
+from faceprint.evaluation.intervals import MAX_DRAWS
 
 Ints = NDArray[np.int64]
 
 EDGES = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, np.inf)
 """Bins of elapsed years: from one edge, which belongs to it, to the next, which does not."""
-MAX_BINS, MAX_DRAWS = 200, 100_000
+MAX_BINS = 200
 BAND = (0.01, 0.99)
 """Quantiles of the bootstrap that make the band, as in NIST's reports on ageing."""
 

@@ -26,6 +26,7 @@ from faceprint.evaluation.people import people_of
 from faceprint.evaluation.protocols import Evaluation, pair_scores, prepared_images, score_source, summarize
 from faceprint.evaluation.robustness import SWEEPS, degraded_images, rates, supported_far
 from faceprint.evaluation.sources import EmbeddingSource
+from faceprint.evaluation.uncertainty import group_intervals
 from faceprint.inference.embedder import Embedder
 from faceprint.registry import Table
 
@@ -60,11 +61,17 @@ class Subject:
 
 
 def analyse_fairness(
-    subject: Subject, images: str | None, pairs: str, far: float = FAR, threshold: float | None = None
+    subject: Subject,
+    images: str | None,
+    pairs: str,
+    far: float = FAR,
+    threshold: float | None = None,
+    intervals: int = 0,
 ) -> dict[str, Any]:
     """Rates by group at one threshold. `pairs` is a CSV with `group_a,group_b`, BFW's table, or RFW's folder of lists.
 
-    The threshold is that of `far` on all different pairs together, unless it is given.
+    The threshold is that of `far` on all different pairs together, unless it is given. `intervals` is how often people
+    are drawn for the intervals of rates and summaries.
     """
     sets = _rfw_sets(images, pairs) if Path(pairs).is_dir() else _annotated_set(images, pairs)
     scored = [score_source(subject.source, chosen) for chosen, _, _ in sets]
@@ -75,7 +82,6 @@ def analyse_fairness(
     )
     limit = _threshold(every, same, far, threshold)
     found = fairness.group_rates(every, same, group_a, group_b, limit)
-    within = found.fmr.diagonal()
     chosen_far = far if threshold is None else None
     result = {
         "protocol": "fairness",
@@ -85,8 +91,11 @@ def analyse_fairness(
         "groups": {name: _group(found, place, chosen_far) for place, name in enumerate(found.groups)},
         "fmr_matrix": [[_number(value) for value in row] for row in found.fmr.tolist()],
         "non_mated_matrix": found.non_mated.tolist(),
-        "summary": _summary(within, found.fnmr),
+        "summary": {**fairness.summaries(found.fmr.diagonal(), found.fnmr), "alpha": fairness.ALPHA},
     }
+    if intervals:
+        within = fairness.WithinGroups(every, same, group_a, group_b, limit)
+        result["intervals"] = group_intervals(within, same, [chosen for chosen, _, _ in sets], intervals)
     if len(sets) > 1:
         result["accuracy"] = _accuracies({names[0]: part for (_, names, _), part in zip(sets, scored, strict=True)})
     return result
@@ -268,17 +277,6 @@ def _group(found: fairness.GroupRates, place: int, far: float | None) -> dict[st
         "non_mated": int(found.non_mated[place, place]),
         "false_non_matches": int(found.false_non_matches[place]),
         "mated": int(found.mated[place]),
-    }
-
-
-def _summary(fmr: Floats, fnmr: Floats) -> dict[str, float | None]:
-    """Of the groups with pairs of both kinds."""
-    there = np.isfinite(fmr) & np.isfinite(fnmr)
-    return {
-        "fairness_discrepancy_rate": fairness.fairness_discrepancy_rate(fmr[there], fnmr[there]),
-        "inequity_rate": fairness.inequity_rate(fmr[there], fnmr[there]),
-        "garbe": fairness.garbe(fmr[there], fnmr[there]),
-        "alpha": fairness.ALPHA,
     }
 
 

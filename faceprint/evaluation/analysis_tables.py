@@ -16,21 +16,42 @@ Rows = tuple[list[str], list[list[str]]]
 Result = Mapping[str, Any]
 
 
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.3f} %"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _band(interval: Result | None, text: Callable[[float], str]) -> str:
+    """Nothing where it has no width, which says nothing."""
+    if interval is None or interval["low"] == interval["high"]:
+        return ""
+    return f"{text(interval['low'])} … {text(interval['high'])}"
+
+
 def fairness_rows(result: Result) -> Rows:
-    """A row a group, then the summaries."""
+    """A row a group, then the summaries; behind each rate its interval, where people were drawn for them."""
+    drawn = result.get("intervals", {}).get("figures")
+
+    def band(name: str, text: Callable[[float], str] = _rate) -> list[str]:
+        return [] if drawn is None else [_band(drawn.get(name), text)]
+
     rows = [
         [
-            name,
-            _rate(group["fmr"]),
+            *(name, _rate(group["fmr"]), *band(f"fmr_{name}")),
             f"{group['false_matches']:,} of {group['non_mated']:,}",
-            _rate(group["fnmr"]),
+            *(_rate(group["fnmr"]), *band(f"fnmr_{name}")),
             f"{group['false_non_matches']:,} of {group['mated']:,}",
         ]
         for name, group in result["groups"].items()
     ]
+    columns = ["group", "FMR", *(["95 %"] if drawn else []), "false matches", "FNMR", *(["95 %"] if drawn else [])]
     for name, value in {**result["summary"], **_rfw(result)}.items():
-        rows.append([name.replace("_", " "), "a rate is 0" if value is None else f"{value:.4g}", "", "", ""])
-    return ["group", "FMR", "false matches", "FNMR", "false non-matches"], rows
+        row = [name.replace("_", " "), "a rate is 0" if value is None else _number(value), *band(name, _number)]
+        rows.append([*row, *[""] * (len(columns) + 1 - len(row))])
+    return [*columns, "false non-matches"], rows
 
 
 def quality_rows(result: Result) -> Rows:
@@ -147,7 +168,3 @@ def _rfw(result: Result) -> dict[str, Any]:
         **groups,
         **{f"accuracy {key}": accuracy[key] for key in ("mean", "std_between_groups", "skewed_error_ratio")},
     }
-
-
-def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.3f} %"

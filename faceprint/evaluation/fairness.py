@@ -6,7 +6,7 @@ A pair is accepted where `score > threshold`, as in `faceprint.evaluation.metric
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from faceprint.errors import UserError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 MAX_GROUPS, MAX_GROUP_NAME = 500, 200
 ALPHA = 0.5
@@ -39,6 +40,29 @@ class GroupRates:
     non_mated: Ints
 
 
+class WithinGroups:
+    """The decisions on pairs within groups, so that their rates can be had again with other weights.
+
+    Pairs as those of `group_rates`, whose order of groups it is.
+    """
+
+    def __init__(
+        self, scores: ArrayLike, same: ArrayLike, group_a: Sequence[str], group_b: Sequence[str], threshold: float
+    ) -> None:
+        labels = np.asarray(same, np.bool_)
+        groups, a, b = _numbered(labels, group_a, group_b)
+        accepted = np.asarray(scores, np.float64) > threshold
+        self.groups = groups
+        self.pairs = np.flatnonzero(a == b)
+        self._kind = (4 * a + 2 * labels + accepted)[self.pairs]
+
+    def rates(self, weights: Ints) -> tuple[Floats, Floats]:
+        """FMR (G,) and FNMR (G,) where each of `pairs` counts as often as `weights` says; NaN without such a pair."""
+        counts = np.bincount(self._kind, weights, minlength=4 * len(self.groups)).reshape(-1, 2, 2)
+        trials = counts.sum(axis=2)
+        return _rate(counts[:, 0, 1], trials[:, 0]), _rate(counts[:, 1, 0], trials[:, 1])
+
+
 def group_rates(
     scores: ArrayLike, same: ArrayLike, group_a: Sequence[str], group_b: Sequence[str], threshold: float
 ) -> GroupRates:
@@ -48,18 +72,13 @@ def group_rates(
     name of more than `MAX_GROUP_NAME` letters.
     """
     values, labels = np.asarray(scores, np.float64), np.asarray(same, np.bool_)
-    groups, numbers = np.unique(np.array([*group_a, *group_b]), return_inverse=True)
-    _check_groups(groups.tolist())
-    a, b = numbers.reshape(2, -1)
-    if (mixed := labels & (a != b)).any():
-        pair = int(np.flatnonzero(mixed)[0])
-        raise UserError(f"same pair {pair} is of two groups, {group_a[pair]} and {group_b[pair]}; a person has one")
+    groups, a, b = _numbered(labels, group_a, group_b)
     accepted = values > threshold
     shape = (len(groups), len(groups))
     mated, missed = (np.bincount(a[kind], minlength=len(groups)) for kind in (labels, labels & ~accepted))
     tried, matched = (_symmetric(a[kind], b[kind], shape) for kind in (~labels, ~labels & accepted))
     return GroupRates(
-        groups=groups.tolist(),
+        groups=groups,
         fnmr=_rate(missed, mated),
         fmr=_rate(matched, tried),
         false_non_matches=missed,
@@ -69,12 +88,32 @@ def group_rates(
     )
 
 
+def _numbered(same: Bools, group_a: Sequence[str], group_b: Sequence[str]) -> tuple[list[str], Ints, Ints]:
+    """The groups in order of their names, and the numbers (P,) of those of each pair. Raises as `group_rates`."""
+    groups, numbers = np.unique(np.array([*group_a, *group_b]), return_inverse=True)
+    _check_groups(groups.tolist())
+    a, b = numbers.reshape(2, -1)
+    if (mixed := same & (a != b)).any():
+        pair = int(np.flatnonzero(mixed)[0])
+        raise UserError(f"same pair {pair} is of two groups, {group_a[pair]} and {group_b[pair]}; a person has one")
+    return groups.tolist(), a, b
+
+
 def _check_groups(groups: list[str]) -> None:
     if len(groups) > MAX_GROUPS:
         raise UserError(f"{len(groups):,} groups; at most {MAX_GROUPS} are compared. Are the names those of people?")
     longest = max(groups, key=len, default="")
     if len(longest) > MAX_GROUP_NAME:
         raise UserError(f"the name of group {longest[:40]}… has {len(longest):,} letters; at most {MAX_GROUP_NAME}")
+
+
+def summaries(fmr: Floats, fnmr: Floats) -> dict[str, float | None]:
+    """`SUMMARIES` of the rates (G,) of groups, by name, of those with pairs of both kinds; None: a rate is 0.
+
+    Raises `UserError` where fewer than two groups have both rates.
+    """
+    there = np.isfinite(fmr) & np.isfinite(fnmr)
+    return {name: summary(fmr[there], fnmr[there]) for name, summary in SUMMARIES.items()}
 
 
 def fairness_discrepancy_rate(fmr: ArrayLike, fnmr: ArrayLike, alpha: float = ALPHA) -> float:
@@ -115,6 +154,13 @@ def garbe(fmr: ArrayLike, fnmr: ArrayLike, alpha: float = ALPHA) -> float:
     return alpha * _gini(_rates(fmr)) + (1 - alpha) * _gini(_rates(fnmr))
 
 
+SUMMARIES: dict[str, Callable[[Floats, Floats], float | None]] = {
+    "fairness_discrepancy_rate": fairness_discrepancy_rate,
+    "inequity_rate": inequity_rate,
+    "garbe": garbe,
+}
+
+
 def skewed_error_ratio(accuracies: ArrayLike) -> float | None:
     """SER = (1 - min accuracy) / (1 - max accuracy), as with RFW; None where the best group has no error.
 
@@ -149,5 +195,5 @@ def _symmetric(a: Ints, b: Ints, shape: tuple[int, int]) -> Ints:
     return counts + counts.T - np.diag(counts.diagonal())
 
 
-def _rate(errors: Ints, trials: Ints) -> Floats:
+def _rate(errors: Ints | Floats, trials: Ints | Floats) -> Floats:
     return np.divide(errors, trials, out=np.full(trials.shape, np.nan), where=trials > 0)

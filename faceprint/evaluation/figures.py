@@ -55,7 +55,7 @@ def _is_pairs(result: Mapping[str, Any]) -> bool:
 
 def _of_pairs(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     pairs, same, different = result["num_pairs"], result["num_same"], result["num_different"]
-    drawn = _drawn(result.get("intervals"))
+    drawn = drawn_intervals(result)
     wrong = result["accuracy_errors"]
     yield _rate(
         title,
@@ -76,9 +76,9 @@ def _of_pairs(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     yield Figure(set=title, name="AUC", value=result["auc"], unit="number", rule=rule, interval=drawn.get("auc"))
 
 
-def _drawn(intervals: Mapping[str, Any] | None) -> dict[str, Interval]:
-    """Those of a result's `intervals` by name, but for those without width, which say nothing."""
-    if intervals is None:
+def drawn_intervals(result: Mapping[str, Any]) -> dict[str, Interval]:
+    """Those of the result's `intervals` by name, but for those without width, which say nothing."""
+    if (intervals := result.get("intervals")) is None:
         return {}
     method = f"{intervals['draws']:,} bootstrap draws of {intervals['people']:,} people ({intervals['people_rule']})"
     held = dict.fromkeys(intervals.get("held", []), "; at the threshold of the whole set")
@@ -91,7 +91,7 @@ def _drawn(intervals: Mapping[str, Any] | None) -> dict[str, Interval]:
 
 def _tars(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     """Those of templates: by the exact rule, which alone draws are made of, and, where it is there, by the nearest."""
-    same, drawn = result.get("num_same"), _drawn(result.get("intervals"))
+    same, drawn = result.get("num_same"), drawn_intervals(result)
     for keys, suffix in (
         (("tar_at_far", "false_accepts"), ""),
         (("tar_at_nearest_far", "false_accepts_nearest"), NEAREST_RULE),
@@ -112,7 +112,7 @@ def _tars(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
 
 
 def _megaface(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
-    drawn = _drawn(result.get("intervals"))
+    drawn = drawn_intervals(result)
     for size, each in result["sizes"].items():
         of_size = title + among(int(size))
         for rank, rate in each["rank"].items():
@@ -135,7 +135,7 @@ def _megaface(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
 
 
 def _mfr(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
-    drawn = _drawn(result.get("intervals"))
+    drawn = drawn_intervals(result)
     for name, each in result["sets"].items():
         yield _rate(
             f"{title}-{SET_NAMES.get(name, name.title())}",
@@ -155,7 +155,7 @@ def _mfr(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
 def _identification(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     """By the names of ISO/IEC 19795-1 and NIST."""
     mated, strangers = result["num_mated_searches"], result["num_non_mated_searches"]
-    drawn = _drawn(result.get("intervals"))
+    drawn = drawn_intervals(result)
     closed = f"{result['num_enrolled']:,} enrolled, no threshold"
     for rank, rate in result["fnir_at_rank"].items():
         errors, interval = round(rate * mated), drawn.get(f"fnir_at_rank_{rank}")
@@ -184,7 +184,7 @@ def _at_fpir(
 
 def _ijb_1n(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
     """As published: ranks over the searches of both galleries, TPIR as the mean of the two; then each by itself."""
-    drawn, sides = _drawn(result.get("intervals")), result["galleries"]
+    drawn, sides = drawn_intervals(result), result["galleries"]
     hits = {rank: sum(side["hits"][rank] for side in sides.values()) for rank in result["rank"]}
     both = {**result, "hits": hits, "num_mated": sum(side["num_mated"] for side in sides.values())}
     yield from _of_ranks(both, title, f"{result['flags']}, both galleries", drawn)
@@ -214,16 +214,18 @@ def _tpirs(side: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _fairness(result: Mapping[str, Any], title: str) -> Iterator[Figure]:
-    rule = f"threshold {result['threshold']:.4f}, one for all groups"
+    rule, drawn = f"threshold {result['threshold']:.4f}, one for all groups", drawn_intervals(result)
     for name, group in result["groups"].items():
         for rate, (errors, trials) in GROUP_RATES.items():
             if group[trials]:
-                yield error_rate(f"{title}, {name}", rate, group[errors], group[trials], rule=rule)
+                interval = drawn.get(f"{rate.lower()}_{name}")
+                yield error_rate(f"{title}, {name}", rate, group[errors], group[trials], interval=interval, rule=rule)
     accuracies = result.get("accuracy", {}).get("by_group", {})
     yield from (Figure(set=f"{title}, {name}", name="accuracy", value=value) for name, value in accuracies.items())
     for name, value in result["summary"].items():
         if name != "alpha" and value is not None:
-            yield Figure(set=title, name=name.replace("_", " "), value=value, unit="number", rule=rule)
+            shown = name.upper() if name == "garbe" else name.replace("_", " ")
+            yield Figure(set=title, name=shown, value=value, unit="number", rule=rule, interval=drawn.get(name))
 
 
 def _ageing(result: Mapping[str, Any], title: str) -> Iterator[Figure]:

@@ -29,6 +29,7 @@ Bools = NDArray[np.bool_]
 
 DRAWS = 1000
 LEVEL = 0.95
+MAX_DRAWS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,8 @@ class Interval:
 class PersonDraws:
     """`draws` times how often each of `people` comes, (people,) int64: so many are drawn of them, with replacement.
 
-    Those of one `seed` are the same each time. Raises `UserError` for fewer than two people or no draws.
+    Those of one `seed` are the same each time. Raises `UserError` for fewer than two people, and for no draws or more
+    than `MAX_DRAWS`.
     """
 
     people: int
@@ -56,9 +58,9 @@ class PersonDraws:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.people < 2 or self.draws < 1:
-            found = f"{self.people} and {self.draws}"
-            raise UserError(f"a bootstrap over people needs at least 2 of them and 1 draw; got {found}")
+        if self.people < 2 or not 1 <= self.draws <= MAX_DRAWS:
+            needed = f"at least 2 of them and 1 to {MAX_DRAWS:,} draws"
+            raise UserError(f"a bootstrap over people needs {needed}; got {self.people:,} and {self.draws:,}")
 
     def __iter__(self) -> Iterator[Ints]:
         rng = np.random.default_rng(self.seed)

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from faceprint.evaluation.figures import GROUP_RATES, age_band, error_rate, far_text, robustness_rates, years_text
-from faceprint.evaluation.result import Point, Series
+from faceprint.evaluation.figures import (
+    GROUP_RATES,
+    age_band,
+    drawn_intervals,
+    error_rate,
+    far_text,
+    robustness_rates,
+    years_text,
+)
+from faceprint.evaluation.result import Interval, Point, Series
 
 Result = Mapping[str, Any]
 
@@ -24,9 +32,10 @@ def _operating_point(result: Result) -> str:
 
 
 def _fairness(result: Result, title: str) -> Iterator[Series]:
+    drawn = drawn_intervals(result)
     for measure, (errors, trials) in GROUP_RATES.items():
         points = [
-            _error_point(name, group[errors], group[trials])
+            _error_point(name, group[errors], group[trials], drawn.get(f"{measure.lower()}_{name}"))
             for name, group in result["groups"].items()
             if group[trials]
         ]
@@ -35,8 +44,8 @@ def _fairness(result: Result, title: str) -> Iterator[Series]:
             yield Series(set=title, kind="group", axis="group", measure=measure, reference=far, points=points)
 
 
-def _error_point(at: str, errors: int, trials: int) -> Point:
-    rate = error_rate("", "", errors, trials)
+def _error_point(at: str, errors: int, trials: int, interval: Interval | None) -> Point:
+    rate = error_rate("", "", errors, trials, interval=interval)
     return Point(at=at, value=rate.value, interval=rate.interval)
 
 

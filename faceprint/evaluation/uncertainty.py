@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from faceprint.errors import UserError
 from faceprint.evaluation import intervals
+from faceprint.evaluation.fairness import SUMMARIES, WithinGroups, summaries
 from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.people import people_of
 from faceprint.evaluation.protocols import Evaluation
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 def interval_result(evaluation: Evaluation, pairs: PairSet, draws: int, seed: int = 0) -> dict[str, Any]:
@@ -28,6 +34,41 @@ def interval_result(evaluation: Evaluation, pairs: PairSet, draws: int, seed: in
     )
     made = intervals.PersonDraws(people.count, draws, seed).said(people.rule)
     return {**made, "figures": {name: asdict(interval) for name, interval in found.items()}}
+
+
+def group_intervals(
+    within: WithinGroups, same: Bools, sets: Sequence[PairSet], draws: int, seed: int = 0
+) -> dict[str, Any]:
+    """The 95 % intervals, for JSON, of FMR and FNMR of each group and of `SUMMARIES`, at the threshold there is.
+
+    The people are those of all `sets`, whose pairs `same` (P,) follow one another; no person is in two of them.
+    """
+    people = [people_of(each) for each in sets]
+    before = np.cumsum([0, *(each.count for each in people)])
+    first, second = (
+        np.concatenate(
+            [who.number[getattr(each, side)] + n for each, who, n in zip(sets, people, before[:-1], strict=True)]
+        )[within.pairs]
+        for side in ("first", "second")
+    )
+    once = same[within.pairs]
+    drawn = intervals.PersonDraws(int(before[-1]), draws, seed)
+    names = [f"{rate}_{group}" for rate in ("fmr", "fnmr") for group in within.groups]
+
+    def statistic(times: Ints) -> Floats:
+        fmr, fnmr = within.rates(times[first] * np.where(once, 1, times[second]))
+        return np.array([*fmr, *fnmr, *_summaries(fmr, fnmr)])
+
+    figures = intervals.drawn_intervals(drawn, [*names, *SUMMARIES], statistic)
+    rule = "; ".join(dict.fromkeys(each.rule for each in people))
+    return {**drawn.said(rule), "held": list(figures), "figures": figures}
+
+
+def _summaries(fmr: Floats, fnmr: Floats) -> list[float]:
+    """NaN where too few groups were drawn, or one without errors has no ratio."""
+    if np.count_nonzero(np.isfinite(fmr) & np.isfinite(fnmr)) < 2:
+        return [np.nan] * len(SUMMARIES)
+    return [np.nan if value is None else value for value in summaries(fmr, fnmr).values()]
 
 
 def compare_evaluations(a: Evaluation, b: Evaluation, pairs: PairSet, draws: int, seed: int = 0) -> dict[str, Any]:

@@ -352,7 +352,15 @@ def test_an_analysis_is_a_result_for_reports(folder: Path) -> None:
     drawn = {each.measure: {point.at: point for point in each.points} for each in series_of(folder)}
     assert (drawn["FNMR"]["oak"].value, drawn["FNMR"]["oak"].interval) == (oak.value, oak.interval)
     assert drawn["FMR"].keys() == {"oak", "elm"}
-    assert figures["pairs.csv", "garbe"].value == plain["summary"]["garbe"]
+    assert figures["pairs.csv", "GARBE"].value == plain["summary"]["garbe"]
+    assert "Wilson" in oak.interval.method
+    plain = result_of(folder, "eval", "m", "fairness", *given, "intervals=50")
+    figures = {(each.set, each.name): each for each in read_result(folder / "result.json").figures}
+    oak, found = figures["pairs.csv, oak", "FNMR"].interval, plain["intervals"]["figures"]["fnmr_oak"]
+    assert oak is not None
+    assert (oak.low, oak.high) == (found["low"], found["high"])
+    assert oak.method.startswith("50 bootstrap draws")
+    assert oak in [point.interval for each in series_of(folder) for point in each.points]
     result_of(folder, "eval", "m", "ageing", *given, "years=0,2", "draws=50")
     bands = [each.interval for each in read_result(folder / "result.json").figures]
     assert [(band.level, "50 bootstrap draws" in band.method) for band in bands if band] == [(0.98, True)] * 2

@@ -15,6 +15,7 @@ from faceprint.evaluation import metrics
 from faceprint.evaluation import products as module
 from faceprint.evaluation.drawn_rates import DrawnRate, HeldRates, allowed, kept_for_draws
 from faceprint.evaluation.embedding_set import EmbeddingSet
+from faceprint.evaluation.fairness import WithinGroups
 from faceprint.evaluation.figures import wilson
 from faceprint.evaluation.identification import comparison_det, identification_det, search_intervals
 from faceprint.evaluation.ijb import FPIRS, RANKS, ijb_1n, ijbc
@@ -22,8 +23,10 @@ from faceprint.evaluation.intervals import PersonDraws, quantiles
 from faceprint.evaluation.megaface import size_intervals
 from faceprint.evaluation.megaface_counts import count_megaface
 from faceprint.evaluation.mfr import MfrList, all_to_all, one_to_other, score_mfr
+from faceprint.evaluation.pairs import PairSet
 from faceprint.evaluation.products import unit_rows
 from faceprint.evaluation.templates import template_scores
+from faceprint.evaluation.uncertainty import group_intervals
 
 DRAWS = 40
 
@@ -357,3 +360,46 @@ def test_intervals_of_all_pairs_cover_where_wilson_does_not() -> None:
         independent += plain.low <= truth <= plain.high
     assert covered >= 43
     assert independent <= 40
+
+
+def test_rates_of_groups_are_those_of_repeated_pairs() -> None:
+    """Two sets, each with people 0 .. 5 of its own; a person of the first is never one of the second."""
+    rng = np.random.default_rng(3)
+    pairs: list[tuple[int, int, str, str, bool, float]] = []
+    sets: list[PairSet] = []
+    for offset, groups in ((0, ("ash", "elm")), (6, ("oak", "elm"))):
+        chosen = [(a, b) for a, b in combinations(range(18), 2) if a // 3 == b // 3 or (a + b) % 3 == 0]
+        same = np.array([a // 3 == b // 3 for a, b in chosen])
+        scores = np.where(same, 0.6, 0.3) + rng.normal(0, 0.3, len(chosen)).round(1)
+        names = [f"person{image // 3}_{image % 3:04}.png" for image in range(18)]
+        first, second = np.array(chosen).T
+        fold = np.zeros(len(chosen), np.int64)
+        sets.append(PairSet("pairs", names, lambda number: np.zeros(0, np.uint8), first, second, same, fold))
+        for (a, b), is_same, score in zip(chosen, same.tolist(), scores.tolist(), strict=True):
+            group_a, group_b = (groups[image // 3 % 2] for image in (a, b))
+            pairs.append((offset + a // 3, offset + b // 3, group_a, group_b, is_same, score))
+    _, _, group_a, group_b, same, scores = (list(column) for column in zip(*pairs, strict=True))
+    within = WithinGroups(scores, same, group_a, group_b, 0.5)
+    found = group_intervals(within, np.array(same), sets, DRAWS)
+
+    drawn: dict[str, list[float]] = {}
+    for times in times_of(12):
+        errors = {(rate, group): [0, 0] for rate in ("fmr", "fnmr") for group in ("ash", "elm", "oak")}
+        for a, b, x, y, is_same, score in pairs:
+            if x == y:
+                weight = times[a] if is_same else times[a] * times[b]
+                count = errors["fnmr" if is_same else "fmr", x]
+                count[0] += weight * ((score <= 0.5) if is_same else (score > 0.5))
+                count[1] += weight
+        rates = {key: wrong / trials if trials else np.nan for key, (wrong, trials) in errors.items()}
+        for (rate, group), value in rates.items():
+            drawn.setdefault(f"{rate}_{group}", []).append(value)
+        there = [g for g in ("ash", "elm", "oak") if not np.isnan(rates["fmr", g] + rates["fnmr", g])]
+        values = [[rates[rate, g] for g in there] for rate in ("fmr", "fnmr")]
+        gap = sum(0.5 * (max(each) - min(each)) for each in values) if len(there) > 1 else np.nan
+        drawn.setdefault("fairness_discrepancy_rate", []).append(1 - gap)
+    figures = found["figures"]
+    assert {name: figures[name] for name in drawn} == {name: interval_of(values) for name, values in drawn.items()}
+    assert figures.keys() == {*drawn, "inequity_rate", "garbe"}
+    assert found["held"] == list(figures)
+    assert (found["people"], found["draws"]) == (12, DRAWS)

@@ -206,7 +206,7 @@ def test_on_the_page_and_in_the_tables(tmp_path: Path) -> None:
 
 def test_summaries_are_compared_and_none_is_best() -> None:
     comparison = compare([fairness("first"), fairness("second")])
-    assert comparison.columns == [("groups.csv", "fairness discrepancy rate"), ("groups.csv", "garbe")]
+    assert comparison.columns == [("groups.csv", "fairness discrepancy rate"), ("groups.csv", "GARBE")]
     assert best(comparison) == [None, None]
 
 

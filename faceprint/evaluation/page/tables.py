@@ -16,7 +16,7 @@ from faceprint.files import write_csv, write_whole
 MAX_NAME = 60
 _HEADLINES = {
     *("accuracy", "rank-1", "FNIR at rank 1", "TPR@FPR=1e-6"),
-    *("fairness discrepancy rate", "inequity rate", "garbe"),
+    *("fairness discrepancy rate", "inequity rate", "GARBE"),
 }
 _LATEX = {
     "\\": r"\textbackslash{}",
