@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import platform
@@ -31,9 +32,12 @@ LAUNCHER_PID = "FACEPRINT_LAUNCHER_PID"
 """In the environment: the process that started this one, where `faceprint train --processes` did."""
 
 _left: list[object] = []
-"""The groups that this process was in. DistributedDataParallel holds its group too, and when it is the last to do so,
-it ends the group's threads while it holds Python's lock, for which such a thread may just be waiting: neither would
-ever go on. The last to go is always a Python object, which gives the lock away meanwhile."""
+"""The groups that this process was in, until it ends. DistributedDataParallel holds its group too, and when it is the
+last to do so, it ends the group's threads while it holds Python's lock, for which such a thread may just be waiting:
+neither would ever go on. Nor may the threads outlive the interpreter: one that asks for the lock then aborts the
+process. So the last to go is a Python object, which gives the lock away meanwhile, and it goes while Python still runs.
+"""
+atexit.register(_left.clear)
 
 
 @contextmanager

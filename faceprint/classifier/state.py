@@ -113,7 +113,8 @@ def load_classes(
     """Read the classes of this process from files that any number of processes wrote, of names with this `prefix`.
 
     Reads no other rows. Raises `UserError`, before anything is changed, where a class is in no file, where the files
-    are of another number of classes, centres or dimensions, and where the optimiser's state is missing or another's.
+    are of another number of classes, centres or dimensions, where the optimiser's state is missing or another's, and
+    where rows are behind and `optimizer` is not of the same `update`.
     """
     files = sorted(folder.glob(prefix + PATTERN))
     if not files:
@@ -133,6 +134,8 @@ def load_classes(
     matrices = max(lags, key=len)  # the files' ends are the same
     if BEHIND in parts:
         _check_lag(folder, parts[BEHIND], matrices)
+    elif len(matrices) > 1:
+        raise UserError(f"{folder}: its rows wait for updates of classifier.update=dense, with which it can go on")
     for name, own in _tensors(classifier, optimizer):
         own.copy_(parts[name])
     if optimizer is not None and optimizer.lag is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import spawn
 from torch import Tensor
 
 from faceprint.classifier import Heads, PartialFC
@@ -116,7 +116,7 @@ def run(rank: int, folder: str) -> None:
 
 
 def test_two_processes_give_the_loss_of_one(tmp_path: Path) -> None:
-    mp.spawn(run, (str(tmp_path),), nprocs=2)
+    spawn(run, (str(tmp_path),), 2)
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     heads = make(0.5)
     embeddings, labels = batch()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import spawn
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -52,8 +52,8 @@ def process(rank: int, world: int, folder: str, save: bool) -> None:
 
 @pytest.mark.parametrize(("saved", "loaded"), [(3, 2), (2, 4), (4, 1)])
 def test_saved_on_n_loaded_on_m(saved: int, loaded: int, tmp_path: Path) -> None:
-    mp.spawn(process, (saved, str(tmp_path), True), nprocs=saved)
-    mp.spawn(process, (loaded, str(tmp_path), False), nprocs=loaded)
+    spawn(process, (saved, str(tmp_path), True), saved)
+    spawn(process, (loaded, str(tmp_path), False), loaded)
     parts = [torch.load(tmp_path / f"{loaded}-{rank}.pt", weights_only=True) for rank in range(loaded)]
     logical = torch.arange(1.0, C + 1)[:, None].expand(C, D)
     assert torch.equal(torch.cat([centres for centres, _ in parts]), logical)
@@ -101,6 +101,10 @@ def test_rows_that_are_behind_go_on_from_a_checkpoint_to_the_last_bit(tmp_path: 
         step(other, its_optimizer)
     assert torch.equal(classifier.centres, other.centres)
 
+    for careless in (other.make_optimizer(0.1), None):
+        with pytest.raises(UserError, match=r"rows wait for updates of classifier\.update=dense"):
+            load_classes(tmp_path, other, careless)
+
     classifier, optimizer = lagging()
     optimizer.flush()
     assert not torch.equal(classifier.centres, before)
@@ -141,7 +145,7 @@ def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_missing_part_is_named(tmp_path: Path) -> None:
-    mp.spawn(process, (2, str(tmp_path), True), nprocs=2)
+    spawn(process, (2, str(tmp_path), True), 2)
     sorted(tmp_path.glob("centres-*"))[1].unlink()
     with pytest.raises(UserError, match="6 rows of centres are in none of its 1 files"):
         load_classes(tmp_path, *make())

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
-from contextlib import ExitStack
 
 import torch
+from processes import free_ports
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from faceprint.distributed import by_first_rank, world
 
 TIMES = 25
-
-
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def train_a_little() -> None:

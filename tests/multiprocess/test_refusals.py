@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import spawn
 
 from faceprint.classifier import estimate
 from faceprint.classifier.estimate import HeadPlan
@@ -27,7 +27,7 @@ def process(rank: int, folder: str) -> None:
 
 
 def test_memory_that_one_process_lacks_stops_all(tmp_path: Path) -> None:
-    mp.spawn(process, (str(tmp_path),), nprocs=2)
+    spawn(process, (str(tmp_path),), 2)
     said = [(tmp_path / str(rank)).read_text() for rank in range(2)]
     assert said[0] == said[1]
     assert said[0].startswith("rank 1: 100 identities need")

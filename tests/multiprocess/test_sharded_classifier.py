@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import spawn
 from torch import Tensor, nn
 
 from faceprint.classifier import PartialFC, TripletLoss
@@ -80,7 +80,7 @@ def process(rank: int, sizes: list[int], options: dict[str, Any], folder: str) -
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
 def test_loss_gradients_and_centres_are_those_of_one_process(processes: int, options: str, tmp_path: Path) -> None:
     sizes = SIZES[processes]
-    mp.spawn(process, (sizes, OPTIONS[options], str(tmp_path)), nprocs=processes)
+    spawn(process, (sizes, OPTIONS[options], str(tmp_path)), processes)
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(processes)]
     whole = step(list(MARGINS), OPTIONS[options], slice(0, 9))
     assert len(whole) == 13
@@ -122,7 +122,7 @@ def triplet_process(rank: int, sizes: list[int], folder: str) -> None:
 
 @pytest.mark.parametrize("processes", [2, 3, 4])
 def test_triplets_are_those_of_the_whole_batch(processes: int, tmp_path: Path) -> None:
-    mp.spawn(triplet_process, (SIZES[processes], str(tmp_path)), nprocs=processes)
+    spawn(triplet_process, (SIZES[processes], str(tmp_path)), processes)
     whole = triplet_step(slice(0, 9))
     for rank in range(processes):
         part = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

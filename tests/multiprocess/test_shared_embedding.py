@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import spawn as spawn_processes
 
 from faceprint.data.images import ImageError
 from faceprint.data.pixels import InputSpec
@@ -66,7 +66,7 @@ def process(rank: int, world: int, folder: str, cached: bool, read: Any) -> None
 
 def spawn(folder: Path, world: int, cached: bool, read: Any = pixels) -> list[dict[str, Any]]:
     (folder / "store").unlink(missing_ok=True)
-    mp.spawn(process, (world, str(folder), cached, read), nprocs=world)
+    spawn_processes(process, (world, str(folder), cached, read), world)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import spawn
 from torch import Tensor, nn
 
 from faceprint.models.norms import NORMS
@@ -53,7 +53,7 @@ def process(rank: int, sizes: list[int], name: str, options: dict[str, Any], fol
 
 
 def on_processes(sizes: list[int], name: str, options: dict[str, Any], folder: Path) -> list[dict[str, Tensor]]:
-    mp.spawn(process, (sizes, name, options, str(folder)), nprocs=len(sizes))
+    spawn(process, (sizes, name, options, str(folder)), len(sizes))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(len(sizes))]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import spawn
 
 from faceprint.evaluation import products
 from faceprint.evaluation.intervals import PersonDraws
@@ -51,7 +51,7 @@ def process(rank: int, folder: str) -> None:
 
 def test_two_count_what_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(products._TILE, "cpu", products._TILE["cpu"])
-    mp.spawn(process, (str(tmp_path),), nprocs=2)
+    spawn(process, (str(tmp_path),), 2)
     alone = json.loads(json.dumps(results()))
     for rank in range(2):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == alone

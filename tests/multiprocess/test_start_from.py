@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import spawn
 
 from faceprint.recipe import validate
 from faceprint.training.loop import train
@@ -69,7 +69,7 @@ def process(rank: int, folder: str, data: dict[str, Any]) -> None:
 def test_two_processes_start_like_one(tmp_path: Path, before: dict[str, Any], data: dict[str, Any], words: str) -> None:
     train(open_run(validate({**TINY, "data": before, "out": str(tmp_path / "old")})), lambda record: None)
     alone = start(str(tmp_path), data)
-    mp.spawn(process, (str(tmp_path), data), nprocs=2)
+    spawn(process, (str(tmp_path), data), 2)
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for whole, *shares in zip(centres(alone), *(shares for shares, _ in parts), strict=True):
         assert torch.allclose(torch.cat(shares), whole, atol=1e-6)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from processes import free_ports, spawn
 
 from faceprint.assignments import override
 from faceprint.distributed import world
@@ -52,14 +52,14 @@ class Job:
     stop_after: int = 0
 
 
-def process(number: int, processes: int, jobs: list[Job]) -> None:
+def process(number: int, processes: int, port: int, jobs: list[Job]) -> None:
     torch.set_num_threads(1)
     os.environ.update(
         RANK=str(number),
         LOCAL_RANK=str(number),
         WORLD_SIZE=str(processes),
         MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(20000 + os.getppid() % 20000),
+        MASTER_PORT=str(port),
     )
     with world(120):
         for job in jobs:
@@ -78,7 +78,7 @@ def run_job(job: Job, number: int, processes: int) -> None:
 
 def trained(processes: int, *jobs: Job) -> list[list[dict[str, Any]]]:
     """The records of these trainings, one after the other in the same processes."""
-    mp.spawn(process, (processes, list(jobs)), nprocs=processes)
+    spawn(process, (processes, free_ports(1)[0], list(jobs)), processes)
     texts = [Path(job.folder, "metrics.jsonl").read_text() for job in jobs]
     return [[json.loads(line) for line in text.splitlines()] for text in texts]
 
