@@ -50,7 +50,7 @@ def train(
     from faceprint.recipe import load_config
     from faceprint.training.loop import TrainingFailedError
     from faceprint.training.loop import train as train_run
-    from faceprint.training.run import open_run
+    from faceprint.training.opening import open_run
     from faceprint.training.stopping import STOPPED_EXIT
 
     config = load_config(recipe, overrides or [])

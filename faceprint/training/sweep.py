@@ -16,7 +16,7 @@ from faceprint.distributed import world_size
 from faceprint.errors import UserError
 from faceprint.recipe import load_config
 from faceprint.training.loop import TrainingFailedError, train
-from faceprint.training.run import open_run
+from faceprint.training.opening import open_run
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})")

@@ -13,7 +13,7 @@ from processes import spawn
 
 from faceprint.recipe import validate
 from faceprint.training.loop import train
-from faceprint.training.run import open_run
+from faceprint.training.opening import open_run
 from faceprint.training.setup import build_trainer
 
 TINY: dict[str, Any] = {

@@ -20,7 +20,7 @@ from faceprint.recipe import validate
 from faceprint.training.checkpoint import SHARED, list_checkpoints, load_part
 from faceprint.training.initial import read_checkpoint_classes
 from faceprint.training.loop import train
-from faceprint.training.run import open_run
+from faceprint.training.opening import open_run
 
 GLOBAL_BATCH = 12
 SMALL, LARGE = 2e-7, 1e-4

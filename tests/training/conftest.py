@@ -10,7 +10,8 @@ from faceprint.assignments import override
 from faceprint.config import Config
 from faceprint.recipe import validate
 from faceprint.training.loop import Outcome, train
-from faceprint.training.run import Run, open_run
+from faceprint.training.opening import open_run
+from faceprint.training.run import Run
 
 TINY: dict[str, Any] = {
     "network": {"name": "mbf", "embedding_dim": 16, "image_size": [32, 32], "options": {"scale": 1}},

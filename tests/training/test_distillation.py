@@ -18,7 +18,7 @@ from faceprint.inference.embedder import load
 from faceprint.recipe import validate
 from faceprint.training.distillation import ANGLE_WEIGHT, embedding_loss, relation_loss
 from faceprint.training.loop import train
-from faceprint.training.run import open_run
+from faceprint.training.opening import open_run
 from faceprint.training.setup import build_trainer
 
 CONFIG: dict[str, Any] = {

@@ -6,7 +6,7 @@ import pytest
 
 from faceprint.config import Config
 from faceprint.errors import UserError
-from faceprint.training.run import open_run
+from faceprint.training.opening import open_run
 
 PAIRS = "protocol: synthetic, num_identities: 4, images_per_identity: 2, num_pairs: 4"
 

@@ -16,8 +16,8 @@ from faceprint.inference.model_folder import load_model
 from faceprint.models.norms import SwitchNorm2d
 from faceprint.recipe import load_config
 from faceprint.training.harden import harden_run, shares
+from faceprint.training.opening import open_run
 from faceprint.training.plot import plot_shares
-from faceprint.training.run import open_run
 
 SN = (
     "network.name=r50",

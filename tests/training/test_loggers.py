@@ -256,7 +256,7 @@ def test_a_server_that_goes_is_one_warning(
         "log.loggers=[visdom]", "log.visdom_server=http://127.0.0.1", f"log.visdom_port={port}", "log.every=1"
     )
     from faceprint.training.loop import train
-    from faceprint.training.run import open_run
+    from faceprint.training.opening import open_run
 
     run = open_run(config)
     records: Records = []

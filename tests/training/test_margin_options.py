@@ -17,9 +17,9 @@ from faceprint.recipe import load_config
 from faceprint.training import guard
 from faceprint.training.loop import add_gradients, train
 from faceprint.training.losses import LOSSES, build_margin, build_margin_schedule
+from faceprint.training.opening import open_run
 from faceprint.training.optim import set_options
 from faceprint.training.plan import Plan
-from faceprint.training.run import open_run
 from faceprint.training.schedule import piecewise_linear
 from faceprint.training.setup import build_trainer
 

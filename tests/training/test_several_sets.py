@@ -16,7 +16,7 @@ from faceprint.data.synthetic import SyntheticFaces
 from faceprint.data.write_set import write_set
 from faceprint.errors import UserError
 from faceprint.recipe import dump, load_config, validate
-from faceprint.training.run import open_run
+from faceprint.training.opening import open_run
 from faceprint.training.setup import build_trainer
 
 Tiny = Callable[..., Config]

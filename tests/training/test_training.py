@@ -17,7 +17,7 @@ from faceprint.errors import UserError
 from faceprint.recipe import load_config
 from faceprint.training.checkpoint import SHARED, list_checkpoints, load_part
 from faceprint.training.loop import TrainingFailedError
-from faceprint.training.run import open_run
+from faceprint.training.opening import open_run
 from faceprint.training.setup import build_trainer
 
 Tiny = Callable[..., Config]
